@@ -1,0 +1,22 @@
+"""How long work tells where it is, and how it is stopped.
+
+A step takes ``progress: Progress = silent`` and calls ``progress(fraction)`` with 0...1; a caller that wants the work to stop
+raises `Canceled` from the call.  Nothing else is needed: no threads, no signals.
+"""
+
+from collections.abc import Callable
+
+Progress = Callable[[float], None]
+
+
+def silent(fraction: float) -> None:
+    """Report nothing."""
+
+
+def part(progress: Progress, start: float, stop: float) -> Progress:
+    """The stretch ``start``...``stop`` of `progress`, for a step within a step."""
+
+    def report(fraction: float) -> None:
+        progress(start + (stop - start) * fraction)
+
+    return report
