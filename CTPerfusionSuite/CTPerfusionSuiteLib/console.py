@@ -35,6 +35,7 @@ class Console:
         self.timings_s: dict[str, float] = {}
         self._canceled = threading.Event()
         self._finished = False
+        self._drawing = threading.Lock()
         self._title, self._began, self._shown = "", 0.0, -1.0
         self._live = style == "bar" and sys.stderr.isatty()
         if style == "json":
@@ -56,7 +57,8 @@ class Console:
         def progress(fraction: float) -> None:
             if self._canceled.is_set():
                 raise Canceled("canceled")
-            self._show(min(max(float(fraction), 0.0), 1.0))
+            with self._drawing:  # steps report from their worker threads
+                self._show(min(max(float(fraction), 0.0), 1.0))
 
         progress(0.0)
         return progress
@@ -82,7 +84,7 @@ class Console:
             self._title = ""
 
     def _show(self, fraction: float) -> None:
-        if fraction < 1.0 and fraction - self._shown < 0.02 and self._shown >= 0:
+        if fraction - self._shown < (0.02 if fraction < 1.0 else 1e-9) and self._shown >= 0:
             return
         if self.style == "json":
             self._emit({"event": "progress", "step": self._name, "title": self._title, "fraction": round(fraction, 3)})
@@ -90,15 +92,15 @@ class Console:
             width = max(10, min(40, shutil.get_terminal_size().columns - 45))
             filled = int(width * fraction)
             end = f" {time.perf_counter() - self._began:5.1f} s\n" if fraction >= 1.0 else ""
-            if fraction < 1.0 or self._shown < 1.0:
-                print(f"\r{self._title:32s} [{'#' * filled}{'.' * (width - filled)}] {fraction:4.0%}{end}", end="", file=sys.stderr, flush=True)
-        elif self.style == "bar" and fraction >= 1.0 and self._shown < 1.0:
+            print(f"\r{self._title:32s} [{'#' * filled}{'.' * (width - filled)}] {fraction:4.0%}{end}", end="", file=sys.stderr, flush=True)
+        elif self.style == "bar" and fraction >= 1.0:
             print(f"{self._title:32s} {time.perf_counter() - self._began:5.1f} s", file=sys.stderr, flush=True)
         self._shown = fraction
 
     def _emit(self, document: dict) -> None:
         try:
-            print(json.dumps(document), flush=True)
+            sys.stdout.write(json.dumps(document) + "\n")
+            sys.stdout.flush()
         except (BrokenPipeError, OSError, ValueError):
             self._canceled.set()
 

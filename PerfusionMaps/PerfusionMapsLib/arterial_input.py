@@ -1,0 +1,121 @@
+"""Finding the arterial input function on the unsmoothed, full-resolution series."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from CTPerfusionSuiteLib.errors import DataRefused
+from CTPerfusionSuiteLib.progress import Progress, part, silent
+from CTPerfusionSuiteLib.volumes import TimeSeries
+
+from .arterial_excess import ArterialShape, arterial_shape, excess_map
+from .bolus_arrival import Bolus
+from .input_functions import InputFunction
+from .vessel_candidates import VesselCandidates, depth_mm, describe_voxels, grow_vessel, vessel_candidates, vessel_curve
+
+LEADS_OVER_TISSUE_S = (1.0, 0.5)
+LATENESS_S = 1.5
+LATEST_S = 3.0
+APART_MM = 12.0
+CANDIDATES = 5
+SKULL_RIM_MM = 5.5
+ARTERY_BASELINE_HU = (0.0, 110.0)
+EXCESS_Z = 5.0
+SEARCHED_SHARE = 0.02
+
+
+def find_arteries(series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, threads: int | None = None,
+                  progress: Progress = silent, candidates: VesselCandidates | None = None) -> tuple[InputFunction, ...]:
+    """Ranked arterial input functions, best first, each the mean of a few voxels of one artery.
+
+    Every voxel's curve is taken as tissue plus a share of the earliest bolus of the head (`arterial_excess`).  Among the voxels whose
+    share is clear of the noise, high ones win (they are the least diluted by partial volume); late (lesion side) and wide ones lose.
+
+    Parameters
+    ----------
+    series : TimeSeries
+    bolus : Bolus
+    intracranial : ndarray of bool (K, J, I)
+        From `brain_mask.intracranial_space`.
+    candidates : VesselCandidates, optional
+        From `vessel_candidates.vessel_candidates`, to share them with `find_vein`.
+
+    Returns
+    -------
+    tuple of InputFunction
+        Up to five, at least 12 mm apart, on the times of their own slices.
+
+    Raises
+    ------
+    DataRefused
+        When no voxel enhances like an artery.
+
+    References
+    ----------
+    Mouridsen K et al., Magn Reson Med 2006;55:524-531; Straka M et al., J Magn Reson Imaging 2010;32:1024-1037 (what marks an artery).
+    """
+    if candidates is None:
+        candidates = vessel_candidates(series, bolus, intracranial, threads, part(progress, 0.0, 0.5))
+    # Scalp and meningeal arteries and moving edges of bone lie in the outer rim.
+    inside = depth_mm(intracranial, series) > SKULL_RIM_MM
+    plain = candidates.believable & inside[tuple(candidates.kji.T)] & _blood_or_brain(candidates)
+    found: list[tuple[float, InputFunction]] = []
+    # The lead over the tissue shrinks with short boluses and slow sampling; it is given up only when nothing has it.
+    for lead in LEADS_OVER_TISSUE_S:
+        shaped = arterial_shape(candidates, bolus, plain, lead)
+        if shaped is not None:
+            found = _ranked(series, bolus, candidates, shaped[0], inside, lead, threads)
+        if found:
+            break
+    progress(1.0)
+    if not found:
+        raise DataRefused("No artery enhancing before the brain tissue was found, so no arterial input function can be measured; "
+                          "give one with --aif.")
+    return tuple(curve for _, curve in sorted(found, key=lambda item: -item[0]))
+
+
+def _blood_or_brain(candidates: VesselCandidates) -> np.ndarray:
+    """Candidates whose level before the bolus is that of blood or brain, not of bone, fat or air."""
+    return (candidates.baseline_hu > ARTERY_BASELINE_HU[0]) & (candidates.baseline_hu < ARTERY_BASELINE_HU[1])
+
+
+def _earliness(half_rise, peak, fwhm, reference: ArterialShape):
+    """Factor 0...1 that falls with lateness and width against the earliest arteries."""
+    late = np.maximum(half_rise - reference.half_rise_s, 0.0) + 0.5 * np.maximum(peak - reference.peak_s, 0.0)
+    return np.exp(-late / LATENESS_S) * np.minimum(1.0, np.sqrt(reference.fwhm_s / np.asarray(fwhm)))
+
+
+def _ranked(series, bolus, candidates, shape: ArterialShape, inside, lead_s, threads) -> list[tuple[float, InputFunction]]:
+    """(score, curve) of up to `CANDIDATES` arteries at different places."""
+    excess = excess_map(series, candidates, shape, inside, threads)
+    searched = inside & (excess.z >= max(EXCESS_Z - 1.5, float(np.quantile(excess.z[inside], 1.0 - SEARCHED_SHARE))))
+    if not searched.any():
+        return []
+    voxels = describe_voxels(series, bolus, searched, candidates.common, threads)
+    place = tuple(voxels.kji.T)
+    own, filtered, z = excess.height_hu[place], excess.filtered_hu[place], excess.z[place]
+    latest_peak = float(candidates.tissue.peak_s[0]) - lead_s
+    trust = voxels.z**2 / (voxels.z**2 + 150.0)
+    latest_rise = min(float(candidates.tissue.half_rise_s[0]) - 0.5 * lead_s, shape.half_rise_s + LATEST_S)
+    timely = (voxels.peak_s <= latest_peak) & (voxels.half_rise_s <= latest_rise)
+    steady = (voxels.explained > 0.65) | (voxels.noise_hu < 1.8 * max(bolus.noise_hu, 0.5))
+    eligible = _blood_or_brain(voxels) & steady & (own > 2.0 * excess.spread_hu) & (timely | (trust < 0.3))
+    height = trust * np.minimum(own, 2.5 * filtered) + (1.0 - trust) * np.minimum(filtered, own)
+    early = _earliness(voxels.half_rise_s, voxels.peak_s, voxels.fwhm_s, shape) ** trust
+    score = np.where(eligible & (z >= EXCESS_Z), height * early * np.minimum(1.0, z / 15.0), 0.0)
+    step = float(np.median(np.diff(voxels.columns, axis=1)))
+    found = []
+    for _ in range(3 * CANDIDATES):
+        seed = int(np.argmax(score))
+        if score[seed] <= 0.0 or len(found) == CANDIDATES:
+            break
+        members = grow_vessel(voxels, seed, eligible, max(step, 1.0), own, trust)
+        curve, fit = vessel_curve(series, bolus, voxels, members)
+        score[np.linalg.norm(voxels.lps - voxels.lps[seed], axis=1) < APART_MM] = 0.0
+        noise = float(np.median(voxels.noise_hu[members])) / np.sqrt(members.size)
+        if fit.peak_s[0] > latest_peak or fit.height_hu[0] < 3.0 * noise:
+            continue
+        worth = float(np.mean(own[members]) * _earliness(fit.half_rise_s, fit.peak_s, fit.fwhm_s, shape)[0])
+        worth *= min(1.0, float(np.mean(z[members])) / 15.0)
+        found.append((worth, replace(curve, score=worth)))
+    return found

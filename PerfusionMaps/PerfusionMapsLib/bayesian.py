@@ -1,0 +1,264 @@
+"""Grid-Bayesian estimation of flow, transit time and delay: the posterior over the whole dictionary, for every curve.
+
+For an atom u of unit length and a curve c in component space with white noise of variance s2 the amplitude has its maximum at
+q = u.c, and the atom's weight, with the amplitude integrated out and held nonnegative, is exp(max(q, 0)^2 / (2 s2)) up to a
+factor all atoms share.  Means, standard deviations and percentiles are sums over the grid.
+
+References
+----------
+Boutelier T et al., IEEE Trans Med Imaging 2012;31:1381-1395 (Bayesian perfusion estimation with delay).
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .residue_dictionary import ResidueDictionary
+
+RELATIVE_MODEL_ERROR = 0.01
+"""Standard deviation of what the dictionary cannot describe, as a fraction of the curve's norm."""
+
+MISFIT_FREEDOM = 4
+"""Parameters a curve's best atom uses up: amplitude, transit time, delay, shape."""
+
+BLOCK = 64
+"""Curves worked on at once: one weight for each atom and curve then just fits the second-level cache."""
+
+CHUNK = 32 * BLOCK
+"""Curves summarized at once."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What is known about N curves.
+
+    Attributes
+    ----------
+    flow, volume : float32 ndarray (N,)
+        Posterior means, mL/mL/s and mL/mL (no hematocrit, no density).
+    delay : float32 ndarray (N,)
+        Posterior mean, s.
+    mtt : float32 ndarray (N,)
+        Posterior mean, s.
+    flow_sd, mtt_sd, delay_sd, flow_p025, flow_p975, mtt_p025, mtt_p975, delay_p025, delay_p975 : float32 ndarray (N,)
+    curve : float32 ndarray (R, N)
+        Posterior-mean curve in the dictionary's `curve_basis`, HU.
+    noise : float32 ndarray (N,)
+        Standard deviation used, misfit included, HU.
+    """
+
+    flow: np.ndarray
+    volume: np.ndarray
+    delay: np.ndarray
+    mtt: np.ndarray
+    flow_sd: np.ndarray
+    mtt_sd: np.ndarray
+    delay_sd: np.ndarray
+    flow_p025: np.ndarray
+    flow_p975: np.ndarray
+    mtt_p025: np.ndarray
+    mtt_p975: np.ndarray
+    delay_p025: np.ndarray
+    delay_p975: np.ndarray
+    curve: np.ndarray
+    noise: np.ndarray
+
+
+def posterior(dictionary: ResidueDictionary, components, noise_variance, threads: int = 1, height_variance=None) -> Posterior:
+    """Posterior of every curve.
+
+    Parameters
+    ----------
+    dictionary : ResidueDictionary
+    components : float32 ndarray (P, N)
+        Curves in the dictionary's basis, HU.
+    noise_variance : float32 ndarray (N,)
+        Variance of the noise in each component, HU^2.
+    threads : int
+    height_variance : float32 ndarray (N,), optional
+        Variance of the noise in the curve's height where it differs from that in its shape, HU^2; it widens the flow.
+    """
+    components = np.ascontiguousarray(components, dtype=np.float32)
+    count = components.shape[1]
+    rank = dictionary.curve_atoms.shape[1]
+    out = Posterior(**{f.name: np.empty((rank, count) if f.name == "curve" else count, np.float32) for f in fields(Posterior)})
+    grid = _Grid(dictionary)
+    starts = np.arange(0, count, CHUNK)
+
+    def work(start):
+        stop = min(start + CHUNK, count)
+        sums = _Sums(grid, stop - start)
+        workspace = grid.workspace()
+        for at in range(start, stop, BLOCK):
+            end = min(at + BLOCK, stop)
+            _weigh(grid, workspace, components[:, at:end], noise_variance[at:end], sums, slice(at - start, end - start))
+        if height_variance is not None:
+            sums.s2_height[:] = np.maximum(sums.s2 + height_variance[start:stop] - noise_variance[start:stop], sums.s2)
+        else:
+            sums.s2_height = sums.s2
+        _summarize(grid, sums, out, slice(start, stop))
+
+    if threads > 1 and starts.size > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, starts))
+    else:
+        for start in starts:
+            work(start)
+    return out
+
+
+class _Grid:
+    """The dictionary in the layout the inner loop wants.
+
+    Atoms are cut into groups, because a matrix product of under a quarter million multiplications stays on the calling thread in
+    OpenBLAS, where a larger one would start threads that fight with ours.
+    """
+
+    def __init__(self, d: ResidueDictionary):
+        self.curves_of_mtt, self.delays = d.mtt.size, d.delay.size
+        self.count = self.curves_of_mtt * self.delays
+        self.components = d.components
+        group = max(n for n in range(1, self.curves_of_mtt + 1)
+                    if self.curves_of_mtt % n == 0 and n * self.delays * max(d.components, d.curve_atoms.shape[1]) * BLOCK < 250_000)
+        self.groups = self.curves_of_mtt // group
+        self.atoms = d.atoms.reshape(self.groups, -1, d.components)
+        self.curve_atoms = np.ascontiguousarray(d.curve_atoms.reshape(self.groups, -1, d.curve_atoms.shape[1]).transpose(0, 2, 1))
+        self.inverse_norm = d.inverse_norm.reshape(self.curves_of_mtt, 1, self.delays)
+        mean_inverse = d.inverse_norm.reshape(self.curves_of_mtt, self.delays)
+        weight = np.maximum((mean_inverse > 0).sum(axis=1, keepdims=True), 1)
+        self.inverse_norm_squared = ((mean_inverse**2).sum(axis=1, keepdims=True) / weight).astype(np.float32)
+        self.mtt = d.mtt.astype(np.float32)
+        self.mtt_grid = np.unique(d.mtt).astype(np.float32)
+        self.delay = d.delay.astype(np.float32)
+        self.log_prior = np.zeros((self.curves_of_mtt, 1, 1), np.float32)
+
+    def workspace(self):
+        """Buffers of one worker: projections and weights."""
+        return np.empty((self.count, BLOCK), np.float32), np.empty((self.count, BLOCK), np.float32)
+
+
+def _largest(rows: np.ndarray, spare: np.ndarray) -> np.ndarray:
+    """Maximum over axis 0, by halving: far faster than a reduction along the slow axis."""
+    count = rows.shape[0]
+    source = rows
+    while count > 16:
+        half = (count + 1) // 2
+        np.maximum(source[: count - half], source[half:count], out=spare[: count - half])
+        if 2 * half > count:
+            spare[half - 1] = source[half - 1]
+        source, count = spare, half
+    return source[:count].max(axis=0)
+
+
+class _Sums:
+    """Posterior mass and flow of n curves, summed over parts of the grid."""
+
+    def __init__(self, grid: _Grid, n: int):
+        self.of_delay = np.empty((grid.delays, n), np.float32)
+        self.of_group = np.empty((grid.curves_of_mtt, n), np.float32)
+        self.flow_of_group = np.empty((grid.curves_of_mtt, n), np.float32)
+        self.curve = np.empty((grid.curve_atoms.shape[1], n), np.float32)
+        self.s2 = np.empty(n, np.float32)
+        self.s2_height = np.empty(n, np.float32)
+
+
+def _weigh(grid: _Grid, workspace, c, noise_variance, sums: _Sums, where: slice) -> None:
+    """Weights of all atoms for one block of curves, summed up."""
+    n = c.shape[1]
+    if n < BLOCK:
+        workspace = tuple(buffer.reshape(-1)[: grid.count * n].reshape(grid.count, n) for buffer in workspace)
+    q, w = workspace
+    np.matmul(grid.atoms, c, out=q.reshape(grid.groups, -1, n))
+    best = np.maximum(_largest(q, w), 0.0)
+
+    energy = np.einsum("pn,pn->n", c, c)
+    s2 = noise_variance + RELATIVE_MODEL_ERROR**2 * energy + 1e-6
+    freedom = max(grid.components - MISFIT_FREEDOM, 1)
+    s2 = s2 * np.maximum(1.0, (energy - best * best) / (freedom * s2))
+
+    # Weights below exp(-60) of the best are all the same to us, and smaller ones would be denormal and slow.
+    np.maximum(q, np.sqrt(np.maximum(best * best - 120.0 * s2, 0.0)), out=q)
+    np.multiply(q, np.sqrt(0.5 / s2), out=w)
+    np.square(w, out=w)
+    shaped = w.reshape(grid.curves_of_mtt, grid.delays, n)
+    np.subtract(shaped, best * best * (0.5 / s2) - grid.log_prior, out=shaped)
+    np.exp(w, out=w)
+
+    of_delay = shaped.sum(axis=0)
+    scale = 1.0 / of_delay.sum(axis=0)
+    np.multiply(of_delay, scale, out=sums.of_delay[:, where])
+    np.multiply(shaped.sum(axis=1), scale, out=sums.of_group[:, where])
+    np.multiply(q, w, out=w)
+    np.multiply(np.matmul(grid.inverse_norm, shaped)[:, 0, :], scale, out=sums.flow_of_group[:, where])
+    np.multiply(np.matmul(grid.curve_atoms, w.reshape(grid.groups, -1, n)).sum(axis=0), scale, out=sums.curve[:, where])
+    sums.s2[where] = s2
+
+
+def _summarize(grid: _Grid, sums: _Sums, out: Posterior, where: slice) -> None:
+    """Means, standard deviations and percentiles from the sums."""
+    out.curve[:, where] = sums.curve
+    out.noise[where] = np.sqrt(sums.s2)
+    flow = sums.flow_of_group.sum(axis=0)
+    out.flow[where] = flow
+    out.volume[where] = grid.mtt @ sums.flow_of_group
+    by_shape = (-1, grid.mtt_grid.size, flow.size)
+    of_mtt = sums.of_group.reshape(by_shape).sum(axis=0)
+    mtt = grid.mtt_grid @ of_mtt
+    cell = np.log(grid.mtt_grid[1] / grid.mtt_grid[0])
+    out.mtt[where] = mtt
+    out.mtt_sd[where] = np.sqrt(np.maximum((grid.mtt_grid**2) @ of_mtt - mtt * mtt, 0) + (mtt * cell) ** 2 / 12)
+    low, high = _percentiles(of_mtt)
+    out.mtt_p025[where] = grid.mtt_grid[0] * np.exp(low * cell)
+    out.mtt_p975[where] = grid.mtt_grid[0] * np.exp(high * cell)
+
+    delay = grid.delay @ sums.of_delay
+    step = grid.delay[1] - grid.delay[0]
+    out.delay[where] = delay
+    out.delay_sd[where] = np.sqrt(np.maximum((grid.delay**2) @ sums.of_delay - delay * delay, 0) + step * step / 12)
+    low, high = _percentiles(sums.of_delay)
+    out.delay_p025[where] = grid.delay[0] + low * step
+    out.delay_p975[where] = grid.delay[0] + high * step
+
+    # Flow at one transit time is nearly normal; its spread between shapes and the width of a cell are added to the noise.
+    mean_of_group = sums.flow_of_group / np.maximum(sums.of_group, 1e-12)
+    square = sums.of_group * (mean_of_group**2 * (1 + cell**2 / 12) + sums.s2_height * grid.inverse_norm_squared)
+    out.flow_sd[where] = np.sqrt(np.maximum(square.sum(axis=0) - flow * flow, 0))
+    safe = np.maximum(of_mtt, 1e-12)
+    mean = sums.flow_of_group.reshape(by_shape).sum(axis=0) / safe
+    spread = np.sqrt(np.maximum(square.reshape(by_shape).sum(axis=0) / safe - mean**2, 1e-18))
+    out.flow_p025[where], out.flow_p975[where] = _mixture_percentiles(of_mtt, mean, spread, flow, out.flow_sd[where])
+
+
+def _percentiles(mass: np.ndarray):
+    """2.5 and 97.5 % points of grid marginals (G, n) whose mass is spread evenly over its cell, in units of the grid step."""
+    cumulated = np.cumsum(mass, axis=0)
+    columns = np.arange(mass.shape[1])
+    points = []
+    for level in (0.025, 0.975):
+        cell = np.minimum((cumulated < level).sum(axis=0), mass.shape[0] - 1)
+        inside = mass[cell, columns]
+        points.append(cell - 0.5 + np.clip((level - cumulated[cell, columns] + inside) / np.maximum(inside, 1e-12), 0.0, 1.0))
+    return points
+
+
+def _mixture_percentiles(mass, mean, spread, center, width):
+    """2.5 and 97.5 % points of mixtures of normals (G, n), by Newton steps held between brackets that shrink."""
+    slope_scale = mass / spread
+    points = []
+    for level, start in ((0.025, -1.96), (0.975, 1.96)):
+        low = np.maximum(center - 8 * width, 0.0)
+        high = center + 8 * width
+        at = np.clip(center + start * width, low, high)
+        for _ in range(6):
+            z = (at - mean) / spread
+            # Logistic form of the normal distribution function, within 2e-4 (Bowling 2009).
+            cumulative = 1.0 / (1.0 + np.exp(-np.clip(z * (1.5976 + 0.070566 * z * z), -30.0, 30.0)))
+            error = (mass * cumulative).sum(axis=0) - level
+            slope = (slope_scale * cumulative * (1.0 - cumulative) * (1.5976 + 0.2117 * z * z)).sum(axis=0)
+            low = np.where(error < 0, at, low)
+            high = np.where(error < 0, high, at)
+            step = at - error / np.maximum(slope, 1e-12)
+            at = np.where((step > low) & (step < high), step, 0.5 * (low + high))
+        points.append(at)
+    return points

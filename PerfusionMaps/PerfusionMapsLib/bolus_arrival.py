@@ -1,0 +1,221 @@
+"""Does a contrast bolus pass, when does it arrive, and which frames were scanned before it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from CTPerfusionSuiteLib.errors import DataRefused
+from CTPerfusionSuiteLib.volumes import TimeSeries
+
+from .bolus_shapes import BolusFit, BolusShapes, bolus_shapes, fit_curves
+
+BLOCK_MM = 6.0
+SOFT_TISSUE_HU = (-20.0, 150.0)
+SHORT_BASELINE_FRAMES = 3
+DETECTION_Z = 8.0
+
+
+@dataclass(frozen=True)
+class Bolus:
+    """The passage of the contrast agent through the head.
+
+    Attributes
+    ----------
+    baseline_frames : tuple of int
+        Frames scanned before the agent arrives in any slice; at least one.
+    arrival_s : float
+        Arrival in the earliest arteries, seconds from the first frame.
+    peak_s : float
+        Peak of the whole-head curve, seconds.
+    times : ndarray (T,)
+        Times of `head_curve`: the mean over slices of each frame's times, seconds.
+    head_curve : ndarray (T,)
+        Mean enhancement of the soft tissue of the head, HU above the baseline frames.
+    noise_hu : float
+        Typical standard deviation of one voxel in one frame, HU.
+    notes : tuple of (code, message)
+        What is unusual (``baseline_short``, ``scan_truncated``).
+    """
+
+    baseline_frames: tuple[int, ...]
+    arrival_s: float
+    peak_s: float
+    times: np.ndarray
+    head_curve: np.ndarray
+    noise_hu: float
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def baseline_mean(series: TimeSeries, bolus: Bolus) -> np.ndarray:
+    """Mean of the frames before the bolus, float32 (K, J, I), HU."""
+    return frame_mean(series.values, bolus.baseline_frames)
+
+
+def frame_mean(values: np.ndarray, frames=None) -> np.ndarray:
+    """Mean of some (default all) frames of a (T, K, J, I) array, float32 (K, J, I), without a float copy of the series."""
+    frames = range(values.shape[0]) if frames is None else frames
+    total = np.zeros(values.shape[1:], dtype=np.float32)
+    for frame in frames:
+        total += values[frame]
+    return total / np.float32(len(frames))
+
+
+def noise_floor(series: TimeSeries, bolus: Bolus) -> np.ndarray:
+    """Noise of each voxel: standard deviation of one frame before the bolus, HU, float32 (K, J, I).
+
+    With four or more baseline frames it is their sample standard deviation pooled with second differences in time over the whole
+    scan, which a slow bolus leaves untouched; with fewer, the second differences alone.  A second difference of white noise has
+    six times its variance.
+    """
+    values = series.values
+    frames = values.shape[0]
+    rough = np.zeros(values.shape[1:], dtype=np.float32)
+    for frame in range(1, frames - 1):
+        bend = values[frame - 1].astype(np.float32)
+        bend += values[frame + 1]
+        bend -= 2.0 * values[frame].astype(np.float32)
+        rough += bend * bend
+    variance = rough / np.float32(6.0 * max(1, frames - 2))
+    before = bolus.baseline_frames
+    if len(before) >= 4:
+        own = np.zeros_like(variance)
+        mean = frame_mean(values, before)
+        for frame in before:
+            own += (values[frame] - mean) ** 2
+        freedom = len(before) - 1
+        # Three second differences carry about the information of one independent value less than their number.
+        weight = freedom / (freedom + 0.5 * (frames - 2))
+        variance = weight * own / np.float32(freedom) + (1.0 - weight) * variance
+    return np.sqrt(variance, out=variance)
+
+
+def find_bolus(series: TimeSeries) -> Bolus:
+    """Find the bolus in the whole head.
+
+    The series is averaged over blocks of about 6 mm in the slice, each block's curve is compared with first-pass shapes, and the
+    earliest well-detected blocks (arteries) give the arrival.  Frames whose slices were all scanned before it are the baseline.
+
+    Raises
+    ------
+    DataRefused
+        When nothing in the head enhances like a bolus, when the scan begins after its arrival and already falls, or when it ends before
+        the arterial peak.
+    """
+    slice_times = series.slice_times
+    frames = slice_times.shape[0]
+    if frames < 8:
+        raise DataRefused(f"The series has {frames} time points, a bolus passage needs at least 8; scan or export the whole series.")
+    columns, column_of_slice = unique_time_columns(slice_times)
+    curves, slice_of_block = _block_curves(series)
+    if curves.shape[1] < 20:
+        raise DataRefused("No soft tissue was found in the images, so no head can be analyzed; check that the series shows a head in HU.")
+    centered = curves - curves.mean(axis=0)
+    shapes = [bolus_shapes(column) for column in columns]
+    fit, residual = _fit_blocks(centered, shapes, column_of_slice[slice_of_block])
+    noise = np.maximum(residual, np.median(residual) * 0.7)
+    z = fit.length / noise
+    explained = 1.0 - (residual**2) * (frames - 1) / np.maximum(np.einsum("tn,tn->n", centered, centered), 1e-12)
+
+    times = slice_times.mean(axis=1)
+    head = curves.mean(axis=1)
+    # Bright outlying blocks (vessels, moving rims) carry the arrival, the bulk of the head carries the proof that a bolus passed.
+    bulk = np.median(centered, axis=1)
+    mean_shapes = bolus_shapes(times)
+    bulk_fit = fit_curves(bulk[:, None], mean_shapes)
+    bulk_residual = float(np.sqrt(max(0.0, bulk @ bulk - float(bulk_fit.length[0]) ** 2) / (frames - 2)))
+    bulk_z = float(bulk_fit.length[0]) / max(bulk_residual, 1e-3)
+    vessels = (z >= DETECTION_Z) & (explained > 0.75) & (fit.height_hu > 2.5 * max(float(bulk_fit.height_hu[0]), 0.4))
+    if bulk_z < DETECTION_Z or np.count_nonzero(vessels) < 3:
+        raise DataRefused("No contrast bolus passes through the head in this series, so perfusion cannot be computed; "
+                          "check that this is the perfusion scan and that contrast was given.")
+
+    arrival, arterial_peak = _arterial_timing(fit, vessels)
+    last = float(times[-1])
+    step = float(np.median(np.diff(times)))
+    if arterial_peak > last - 1.5 * step:
+        raise DataRefused(f"The scan ends at {last:.0f} s, before the contrast bolus has passed the arteries; a longer scan is needed.")
+    if arterial_peak <= float(times[0]) + 0.5 * step:
+        raise DataRefused("The scan begins after the contrast bolus has already passed the arteries, so there is no baseline; "
+                          "an earlier start of the scan is needed.")
+    before = np.flatnonzero(slice_times.max(axis=1) <= arrival)
+    before = tuple(int(frame) for frame in before) or (0,)
+    notes = []
+    if len(before) < SHORT_BASELINE_FRAMES:
+        notes.append(("baseline_short", f"Only {len(before)} frame{'s' if len(before) > 1 else ''} before the bolus arrives at {arrival:.1f} s."))
+    peak = float(bulk_fit.peak_s[0])
+    if peak > last - 2.0 * step:
+        notes.append(("scan_truncated", f"The scan ends at {last:.0f} s, while the tissue still enhances."))
+    return Bolus(before, float(arrival), peak, times, head - head[list(before)].mean(), _typical_noise(series), tuple(notes))
+
+
+def unique_time_columns(slice_times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct time axes among the slices: (U, T) seconds, and for each slice (K,) which one it has."""
+    columns, inverse = np.unique(np.round(slice_times.T, 4), axis=0, return_inverse=True)
+    return columns, np.asarray(inverse).reshape(-1)
+
+
+def _arterial_timing(fit: BolusFit, vessels: np.ndarray) -> tuple[float, float]:
+    """Arrival and peak in the earliest vessels: a low quantile of each, weighted with the height, so that a stray fit moves neither."""
+    half_rise, height = fit.half_rise_s[vessels], fit.height_hu[vessels]
+    order = np.argsort(half_rise)
+    share = np.cumsum(height[order]) / height.sum()
+    early = order[: max(3, int(np.searchsorted(share, 0.15)) + 1)]
+    weight = height[early]
+    peak = float(np.average(fit.peak_s[vessels][early], weights=weight))
+    # The foot of a shape is flat; a fifth of the way from onset to peak it has reached a few percent of its maximum.
+    onset = float(np.average(fit.onset_s[vessels][early], weights=weight))
+    return onset + 0.2 * (peak - onset), peak
+
+
+def _typical_noise(series: TimeSeries) -> float:
+    """Median over a sample of soft-tissue voxels of the noise of one frame, HU, from second differences in time."""
+    sample = series.values[:, :, ::3, ::3].astype(np.float32)
+    level = sample.mean(axis=0)
+    bend = np.diff(sample, n=2, axis=0)
+    noise = np.sqrt(np.mean(bend * bend, axis=0) / 6.0)
+    soft = (level > SOFT_TISSUE_HU[0]) & (level < SOFT_TISSUE_HU[1]) & (noise > 0)
+    return float(np.median(noise[soft])) if soft.any() else 0.0
+
+
+def _block_curves(series: TimeSeries) -> tuple[np.ndarray, np.ndarray]:
+    """Curves (T, N) of soft-tissue blocks and the slice (N,) of each."""
+    values = series.values
+    _, slices, rows, columns = values.shape
+    step_i, step_j = (max(1, int(round(BLOCK_MM / spacing))) for spacing in series.geometry.spacing[:2])
+    blocks_j, blocks_i = max(1, rows // step_j), max(1, columns // step_i)
+    step_j, step_i = min(step_j, rows), min(step_i, columns)
+
+    def one_slice(k: int) -> np.ndarray:
+        plane = values[:, k, : blocks_j * step_j, : blocks_i * step_i]
+        total = plane[:, 0::step_j].astype(np.float32)
+        for offset in range(1, step_j):
+            total += plane[:, offset::step_j]
+        mean = total[:, :, 0::step_i].copy()
+        for offset in range(1, step_i):
+            mean += total[:, :, offset::step_i]
+        mean /= step_i * step_j
+        mean = mean.reshape(mean.shape[0], -1)
+        level = mean.mean(axis=0)
+        # A constant background (air padded with 0 HU) never varies; a living voxel always has noise.
+        soft = (level > SOFT_TISSUE_HU[0]) & (level < SOFT_TISSUE_HU[1]) & (np.ptp(mean, axis=0) > 0) & (np.abs(level) > 2.0)
+        return mean[:, soft]
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(one_slice, range(slices)))
+    slice_of_block = np.repeat(np.arange(slices), [block.shape[1] for block in found])
+    return np.concatenate(found, axis=1), slice_of_block
+
+
+def _fit_blocks(centered: np.ndarray, shapes: list[BolusShapes], column_of_block: np.ndarray) -> tuple[BolusFit, np.ndarray]:
+    """Fit every block with the shapes of its own times; also the standard deviation (N,) of what the shape leaves, HU."""
+    parts, order = [], []
+    for column, family in enumerate(shapes):
+        members = np.flatnonzero(column_of_block == column)
+        parts.append(fit_curves(centered[:, members], family))
+        order.append(members)
+    back = np.argsort(np.concatenate(order))
+    fit = BolusFit(*(np.concatenate([getattr(part, name) for part in parts])[back] for name in BolusFit.__dataclass_fields__))
+    energy = np.einsum("tn,tn->n", centered, centered)
+    left = np.maximum(energy - fit.length**2, 0.0)
+    return fit, np.sqrt(left / max(1, centered.shape[0] - 3))

@@ -1,0 +1,181 @@
+"""From time curves to perfusion, voxel by voxel: a model made once for given scan times and input, and its fit to any curves."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from CTPerfusionSuiteLib.errors import DataRefused
+from CTPerfusionSuiteLib.tracer_kinetics import flow_scale, volume_scale
+
+from .bayesian import posterior
+from .perfusion_options import EngineOptions, Method
+from .residue_dictionary import CURVE_STEP_S, ResidueCurves, build_dictionary, interpolate_input, residue_curves
+from .svd_deconvolution import bcsvd, osvd
+from .threshold_scale import ThresholdOperator, read_residue, threshold_operator
+
+CHUNK = 256
+"""Curves in one product with a long matrix; small enough to stay on one thread and in cache."""
+
+MINIMUM_FRAMES = 7
+"""Curves of fewer samples cannot tell flow, transit time, delay and baseline apart."""
+
+
+@dataclass(frozen=True)
+class PerfusionFit:
+    """Perfusion of N curves.  Fields ending in ``_sd``, ``_p025``, ``_p975`` are None unless the method is Bayesian.
+
+    Attributes
+    ----------
+    cbf : float32 ndarray (N,)
+        Cerebral blood flow, mL/100 g/min.
+    cbv : float32 ndarray (N,)
+        Cerebral blood volume, mL/100 g.
+    mtt : float32 ndarray (N,)
+        Mean transit time, 60 CBV / CBF, s.
+    delay : float32 ndarray (N,)
+        Arterial delay, s.
+    tmax : float32 ndarray (N,)
+        Time of the maximum of the threshold-scale residue, s.
+    operator_cbf : float32 ndarray (N,)
+        Flow on the threshold scale, mL/100 g/min.
+    ttp : float32 ndarray (N,)
+        Time to peak of the denoised curve after arterial arrival, s.
+    noise : float32 ndarray (N,)
+        Standard deviation of the noise of one sample, HU.
+    """
+
+    cbf: np.ndarray
+    cbv: np.ndarray
+    mtt: np.ndarray
+    delay: np.ndarray
+    tmax: np.ndarray
+    operator_cbf: np.ndarray
+    ttp: np.ndarray
+    noise: np.ndarray
+    cbf_sd: np.ndarray | None = None
+    cbf_p025: np.ndarray | None = None
+    cbf_p975: np.ndarray | None = None
+    mtt_sd: np.ndarray | None = None
+    mtt_p025: np.ndarray | None = None
+    mtt_p975: np.ndarray | None = None
+    delay_sd: np.ndarray | None = None
+    delay_p025: np.ndarray | None = None
+    delay_p975: np.ndarray | None = None
+
+    def maps(self) -> dict[str, np.ndarray]:
+        """Every field that is there, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+
+class PerfusionModel:
+    """The tracer-kinetic model of one set of scan times.
+
+    Parameters
+    ----------
+    times : array_like (T,)
+        When curves are sampled, seconds, strictly increasing.
+    aif_times, aif : array_like (M,)
+        Arterial input, seconds on the same axis and HU above baseline; its times need not be those of the curves.
+    options : EngineOptions
+    curve_times : ndarray (N,), optional
+        Even grid of denoised curves and of the threshold-scale operator; by default from 0 to the last scan by 0.5 s.
+    curves : ResidueCurves, optional
+        When several models share one input.
+
+    Raises
+    ------
+    DataRefused
+        Fewer than 7 samples, or an input without a bolus.
+    """
+
+    def __init__(self, times, aif_times, aif, options: EngineOptions = EngineOptions(), curve_times=None, curves: ResidueCurves | None = None,
+                 operator: ThresholdOperator | None = None):
+        self.options = options
+        self.times = np.asarray(times, dtype=float)
+        aif_times, aif = np.asarray(aif_times, dtype=float), np.asarray(aif, dtype=float)
+        if self.times.size < MINIMUM_FRAMES:
+            raise DataRefused(f"the scan has {self.times.size} time points and perfusion needs at least {MINIMUM_FRAMES}; use a longer acquisition")
+        if not (np.all(np.isfinite(aif)) and aif.max(initial=0.0) > 0):
+            raise DataRefused("the arterial input function never rises above its baseline; choose another artery")
+        last = max(float(self.times[-1]), float(aif_times[-1]))
+        self.curve_times = np.arange(0.0, last + 1e-6, CURVE_STEP_S) if curve_times is None else np.asarray(curve_times, dtype=float)
+        self.aif = interpolate_input(aif_times, aif, self.curve_times)
+        self.operator = operator or threshold_operator(self.curve_times, self.aif)
+        self.dictionary = build_dictionary(curves or residue_curves(aif_times, aif, self.curve_times[-1]), self.times, self.curve_times)
+
+    def project(self, curves: np.ndarray) -> np.ndarray:
+        """Channels (P + Q, N) of curves (T, N): principal components, then noise directions; float32, constants drop out."""
+        channels = np.ascontiguousarray(self.dictionary.channels.T)
+        out = np.empty((channels.shape[0], curves.shape[1]), np.float32)
+        for at in range(0, curves.shape[1], CHUNK):
+            block = np.asarray(curves[:, at : at + CHUNK], dtype=np.float32)
+            # Single precision: take away what the channels do not see before it costs digits.
+            np.matmul(channels, block - block[0], out=out[:, at : at + CHUNK])
+        return out
+
+    def fit(self, curves: np.ndarray, noise=None, threads: int = 1) -> PerfusionFit:
+        """Perfusion of curves.
+
+        Parameters
+        ----------
+        curves : ndarray (T, N)
+            HU with any constant baseline.
+        noise : float or array_like (N,), optional
+            Standard deviation of one sample, HU; by default measured on each curve, outside the dictionary's subspace.
+        threads : int
+        """
+        channels = self.project(curves)
+        count = self.dictionary.components
+        if noise is None:
+            variance = np.mean(channels[count:] ** 2, axis=0)
+        else:
+            variance = np.broadcast_to(np.square(np.asarray(noise, dtype=np.float32)), channels.shape[1:])
+        return self.fit_components(channels[:count], variance, threads)
+
+    def fit_components(self, components: np.ndarray, noise_variance: np.ndarray, threads: int = 1, height_variance=None) -> PerfusionFit:
+        """Perfusion of curves given as principal components (P, N) with noise of variance (N,) HU^2 in each.
+
+        `height_variance` (N,) is that of the curve's height where it was averaged over fewer voxels than its shape.
+        """
+        d = self.dictionary
+        if self.options.method == Method.BAYES:
+            p = posterior(d, components, noise_variance, threads, height_variance)
+            flow, volume, delay, coordinates, from_curve = p.flow, p.volume, p.delay, p.curve, d.curve_basis
+        else:
+            p, from_curve, coordinates = None, d.curve_predictor, components
+            volume = np.maximum(d.area_predictor @ components, 0.0)
+        residue_matrix = self.operator.matrix @ from_curve
+        count = components.shape[1]
+        height, tmax, peak = (np.empty(count, np.float32) for _ in range(3))
+        svd_delay = np.empty(count, np.float32)
+        for at in range(0, count, CHUNK):
+            here = slice(at, at + CHUNK)
+            block = np.ascontiguousarray(coordinates[:, here])
+            height[here], tmax[here] = read_residue(residue_matrix @ block, self.operator.step)
+            peak[here] = self._peak_time(from_curve @ block)
+            if self.options.method == Method.BCSVD:
+                svd_delay[here] = bcsvd(d, self.operator, block)[2]
+        if self.options.method == Method.OSVD:
+            flow, _, delay = osvd(d, self.aif, components, float(np.median(np.diff(self.times))))
+        elif self.options.method == Method.BCSVD:
+            flow, delay = height, svd_delay
+        scale, volume_unit = np.float32(flow_scale(self.options.hematocrit)), np.float32(volume_scale(self.options.hematocrit))
+        cbf, cbv = flow * scale, volume * volume_unit
+        results = {
+            "cbf": cbf, "cbv": cbv, "delay": delay, "tmax": tmax, "operator_cbf": height * scale, "ttp": peak - np.float32(d.arrival),
+            "mtt": np.where(cbf > 1e-6, 60.0 * cbv / np.maximum(cbf, 1e-6), 0.0).astype(np.float32),
+            "noise": np.sqrt(noise_variance).astype(np.float32),
+        }
+        if p is not None:
+            results |= {f"cbf_{n}": getattr(p, f"flow_{n}") * scale for n in ("sd", "p025", "p975")}
+            results |= {f"{q}_{n}": getattr(p, f"{q}_{n}") for q in ("mtt", "delay") for n in ("sd", "p025", "p975")}
+        return PerfusionFit(**results)
+
+    def _peak_time(self, curves: np.ndarray) -> np.ndarray:
+        """Time of the maximum of curves (N, n) on the curve grid, s, between samples by a parabola."""
+        peak = np.clip(np.argmax(curves, axis=0), 1, curves.shape[0] - 2)
+        columns = np.arange(curves.shape[1])
+        before, middle, after = (curves[peak + k, columns] for k in (-1, 0, 1))
+        bend = before - 2 * middle + after
+        offset = np.clip(np.where(bend < 0, 0.5 * (before - after) / np.where(bend < 0, bend, -1.0), 0.0), -1.0, 1.0)
+        return ((peak + offset) * self.operator.step).astype(np.float32)

@@ -1,0 +1,318 @@
+"""One study from series to numbers, top to bottom; every step is a function that can be called alone."""
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy
+import SimpleITK
+
+from CTPerfusionSuiteLib.anatomy_registration import register_rigid, resample_rigid
+from CTPerfusionSuiteLib.errors import RequestRefused
+from CTPerfusionSuiteLib.geometry import bin_in_plane
+from CTPerfusionSuiteLib.nifti import read_volume
+from CTPerfusionSuiteLib.progress import Progress, part, silent
+from CTPerfusionSuiteLib.registration import correct_motion, estimate_motion
+from CTPerfusionSuiteLib.rigid_motion import Motion
+from CTPerfusionSuiteLib.version import VERSION
+from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries, Volume
+
+from .analysis_request import AnalysisRequest
+from .arterial_input import find_arteries
+from .bolus_arrival import Bolus, baseline_mean, find_bolus, frame_mean
+from .brain_mask import brain_mask, intracranial_space
+from .given_curves import read_mask, vessel_curve
+from .input_functions import InputFunction
+from .lesions import NORMAL_TMAX_S, SIDE_NAMES, Lesions, lesions
+from .midsagittal_plane import estimate_midsagittal
+from .perfusion_metrics import metrics_document
+from .perfusion_result import MAP_UNITS, PerfusionResult
+from .quality_flags import quality_flags
+from .study_observations import observations, tissue_curve, venous_transit
+from .tissue_classes import classify_tissue
+from .tissue_maps import estimate_maps
+from .venous_output import VeinScaling, find_vein, vein_scaling
+from .venous_sinuses import VenousSinuses, find_sinuses
+from .vessel_candidates import vessel_candidates
+
+FINE_PIXEL_MM = 0.7
+"""Pixels finer than this are averaged 2 x 2 for the analysis: CT perfusion resolves about 1.5 mm, and the noise falls by half."""
+
+Steps = Callable[[str, str], Progress]
+
+
+def no_steps(name: str, title: str) -> Progress:
+    """Announce nothing."""
+    return silent
+
+
+def analyze(series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), steps: Steps = no_steps) -> PerfusionResult:
+    """Maps, lesions and numbers of one study.
+
+    Parameters
+    ----------
+    series : TimeSeries
+        HU, as read; its values may be overwritten when motion is corrected.
+    request : AnalysisRequest
+    steps : callable
+        Announces a step (name, title) and returns its `Progress`; `CTPerfusionSuiteLib.console.Console.step`.
+
+    Raises
+    ------
+    DataRefused
+        No head, no bolus, no artery.
+    RequestRefused
+        A curve or mask of the user that does not fit the series.
+    """
+    notes, header = series.notes, series.header
+    bolus = find_bolus(series)
+    still, motion = still_series(series, bolus, request, steps("motion", "Correcting motion"))
+    bolus = find_bolus(still)
+
+    grid = analysis_series(still, request.full_resolution)
+    geometry = grid.geometry
+    images = {"mean_ct": frame_mean(grid.values), "baseline": baseline_mean(grid, bolus)}
+    mean, baseline = (Volume(images[name], geometry, "CT number", "[hnsf'U]") for name in ("mean_ct", "baseline"))
+    progress = steps("head", "Finding brain and midline")
+    brain = brain_mask(baseline, mean) if request.brain_mask is None else read_mask(request.brain_mask, geometry, "brain mask")
+    progress(0.6)
+    plane = estimate_midsagittal(mean, brain)
+    space = intracranial_space(brain, geometry)
+
+    vessels = find_vessels(still, grid, bolus, space, request, steps("vessels", "Finding artery and vein"))
+    del still, series
+    tissue = tissue_of(grid, baseline, mean, brain, bolus, request, steps("tissue", "Classifying tissue"))
+    sinuses = VenousSinuses(None, None) if vessels.vof is None else find_sinuses(grid, bolus, vessels.vof, plane, brain, space)
+    fitted = brain | sinuses.region(brain.shape)
+    maps = estimate_maps(grid, fitted, tissue, vessels.aif, request.engine, steps("maps", "Computing maps"))
+    venous = venous_transit(vessels, sinuses, maps["tmax"])
+    maps = {name: np.where(brain, values, np.float32(0)) for name, values in maps.items()}
+
+    progress = steps("lesions", "Measuring lesions")
+    masks = {"brain_mask": brain, "tissue_mask": tissue, "hemisphere": plane.hemisphere(geometry, brain)}
+    for name, path in (("roi_mask", request.roi_mask), ("contra_mask", request.contra_mask)):
+        if path is not None:
+            masks[name] = read_mask(path, geometry, name.replace("_", " "))
+    masks = {name: mask.astype(np.uint8) for name, mask in masks.items()}
+    found = lesions(maps, masks, request.thresholds, geometry)
+    add_relative_maps(maps, masks, found)
+    mean_tissue = tissue_curve(grid, tissue, bolus)
+    seen = observations(grid, bolus, vessels, motion, mean_tissue, tissue, masks["hemisphere"], maps, found, notes)
+    metrics = metrics_document(
+        found,
+        maps,
+        masks,
+        geometry,
+        method=request.engine.method.value,
+        venous=venous,
+        absolute_calibrated=vessels.scaling.absolute_calibrated,
+        flags=quality_flags(seen, found),
+        age_years=request.age_years,
+        nihss=request.nihss,
+        mirror=lambda mask: plane.mirror_mask(mask, geometry),
+    )
+    progress(1.0)
+    if request.anatomy is not None:
+        images["anatomy"] = registered_anatomy(request.anatomy, mean, steps("anatomy", "Registering the anatomical image"))
+    return PerfusionResult(
+        geometry=geometry,
+        maps={name: values for name, values in maps.items() if name.partition("_")[0] in MAP_UNITS and name != "operator_cbf"},
+        masks={**masks, **found.masks()},
+        images=images,
+        aif=vessels.aif,
+        vof=vessels.vof,
+        metrics=metrics,
+        thresholds=request.thresholds,
+        aif_candidates=vessels.arteries,
+        vof_candidates=vessels.veins,
+        motion=motion,
+        provenance=provenance(grid, header, notes, bolus, vessels, request),
+        tissue_curve=mean_tissue,
+        source_header=header,
+    )
+
+
+def still_series(series: TimeSeries, bolus: Bolus, request: AnalysisRequest, progress: Progress = silent) -> tuple[TimeSeries, Motion | None]:
+    """The series with head motion undone, and the motion; the series itself and None when the user wants no correction."""
+    if not request.motion_correction:
+        return series, None
+    threads = request.engine.threads
+    motion = estimate_motion(series, bolus.baseline_frames, threads=threads, progress=part(progress, 0.0, 0.7))
+    return correct_motion(series, motion, threads=threads, progress=part(progress, 0.7, 1.0)), motion
+
+
+def analysis_series(series: TimeSeries, full_resolution: bool = False) -> TimeSeries:
+    """The series on the analysis grid: as it is, or with fine pixels averaged in the slice plane."""
+    factor = 1
+    if not full_resolution:
+        while max(series.geometry.spacing[:2]) * factor < FINE_PIXEL_MM and min(series.geometry.size[:2]) // factor >= 256:
+            factor *= 2
+    return series if factor == 1 else bin_in_plane(series, factor)
+
+
+@dataclass(frozen=True)
+class Vessels:
+    """The vessel curves of one analysis.
+
+    Attributes
+    ----------
+    aif : InputFunction
+        As used by the engine: after venous scaling.
+    measured_aif : InputFunction
+        Before it.
+    vof : InputFunction or None
+    scaling : VeinScaling
+    arteries, veins : tuple of InputFunction
+        Ranked automatic candidates.
+    """
+
+    aif: InputFunction
+    measured_aif: InputFunction
+    vof: InputFunction | None
+    scaling: VeinScaling
+    arteries: tuple[InputFunction, ...]
+    veins: tuple[InputFunction, ...]
+
+
+def find_vessels(
+    series: TimeSeries, grid: TimeSeries, bolus: Bolus, space: np.ndarray, request: AnalysisRequest, progress: Progress = silent
+) -> Vessels:
+    """Artery and vein, automatic or as the user gives them, and the partial-volume scaling of the artery by the vein.
+
+    Parameters
+    ----------
+    series : TimeSeries
+        Full resolution, not smoothed: where vessels are looked for.
+    grid : TimeSeries
+        The analysis grid, on which a user's voxels count.
+    space : ndarray (K, J, I) of bool
+        Intracranial space on the analysis grid.
+    """
+    fine_space = space
+    factor = series.geometry.size[0] // grid.geometry.size[0]
+    if factor > 1:
+        fine_space = np.zeros(series.geometry.shape, bool)
+        wide = space.repeat(factor, axis=1).repeat(factor, axis=2)
+        fine_space[:, : wide.shape[1], : wide.shape[2]] = wide
+    threads, arteries, veins = request.engine.threads, (), ()
+    head = bolus_head(grid)
+    automatic = not (request.aif.given and request.vof.given)
+    candidates = vessel_candidates(series, bolus, fine_space, threads, part(progress, 0.0, 0.9)) if automatic else None
+    if request.aif.given:
+        aif = vessel_curve(request.aif, grid, bolus.baseline_frames, head, "AIF")
+    else:
+        arteries = find_arteries(series, bolus, fine_space, threads, candidates=candidates)
+        aif = arteries[0]
+    curve_given = aif.source == "csv"
+    if request.vof.given:
+        vof = vessel_curve(request.vof, grid, bolus.baseline_frames, head, "VOF")
+    else:
+        veins = find_vein(series, bolus, fine_space, aif, threads, candidates=candidates)
+        vof = veins[0] if veins else None
+    if factor > 1:
+        arteries, veins = (tuple(on_grid(curve, grid.geometry) for curve in found) for found in (arteries, veins))
+        aif, vof = on_grid(aif, grid.geometry), vof and on_grid(vof, grid.geometry)
+    if curve_given and not request.vof.given:
+        scaling = VeinScaling(1.0, False, False, True, "The given arterial curve is used as it is.")
+    else:
+        scaling = vein_scaling(aif, vof, float(grid.slice_times.max()))
+    scaled = replace(aif, hu=aif.hu * scaling.factor)
+    progress(1.0)
+    return Vessels(scaled, aif, vof, scaling, arteries, veins)
+
+
+def bolus_head(series: TimeSeries) -> np.ndarray:
+    """Where anything but air was scanned, (K, J, I) of bool, filled: the head with its vessels outside the skull."""
+    from scipy import ndimage
+
+    solid = frame_mean(series.values) > -300.0
+    return np.stack([ndimage.binary_fill_holes(image) for image in solid])
+
+
+def on_grid(curve: InputFunction, geometry: Geometry) -> InputFunction:
+    """The same curve with its voxels counted on another grid."""
+    if not len(curve.voxels):
+        return curve
+    voxels = np.unique(np.rint(geometry.to_index(curve.lps)).astype(int), axis=0)
+    return replace(curve, voxels=np.clip(voxels, 0, np.array(geometry.size) - 1))
+
+
+def tissue_of(grid: TimeSeries, baseline: Volume, mean: Volume, brain: np.ndarray, bolus: Bolus, request: AnalysisRequest, progress: Progress = silent):
+    """Brain tissue without cerebrospinal fluid, vessels and bone; a user's tissue mask replaces it within the brain."""
+    if request.tissue_mask is not None:
+        tissue = read_mask(request.tissue_mask, grid.geometry, "tissue mask") & brain
+        if not tissue.any():
+            raise RequestRefused(f"the tissue mask '{request.tissue_mask.name}' does not overlap the brain; check that it belongs to this study")
+        return tissue
+    classes = classify_tissue(grid, baseline, mean, brain, bolus, threads=request.engine.threads, progress=progress)
+    return classes.tissue
+
+
+def add_relative_maps(maps: dict[str, np.ndarray], masks: dict[str, np.ndarray], found: Lesions) -> None:
+    """``rcbf`` (operator scale) and ``rcbv``, relative to the reference tissue; 0 everywhere without a reference."""
+    flow = maps.pop("operator_cbf")
+    reference = reference_tissue(maps, masks, found)
+    volume = float(np.median(maps["cbv"][reference])) if reference.any() else 0.0
+    maps["rcbf"] = (flow / np.float32(found.reference.flow)) if found.reference.flow else np.zeros_like(flow)
+    maps["rcbv"] = (maps["cbv"] / np.float32(volume)) if volume > 0 else np.zeros_like(flow)
+
+
+def reference_tissue(maps: dict, masks: dict, found: Lesions) -> np.ndarray:
+    """The tissue that relative maps are measured against, bool (K, J, I)."""
+    normal = found.tissue & (maps["tmax"] <= NORMAL_TMAX_S)
+    for number, name in SIDE_NAMES.items():
+        if name == found.reference.side:
+            normal &= masks["hemisphere"] == number
+    return normal if found.reference.side else np.zeros_like(normal)
+
+
+def registered_anatomy(path, mean: Volume, progress: Progress = silent) -> np.ndarray:
+    """An anatomical image of the same patient, rigidly registered to the mean CT and resampled to its grid, float32 (K, J, I)."""
+    anatomy = read_volume(path)
+    return resample_rigid(anatomy, mean.geometry, register_rigid(anatomy, mean, progress)).values.astype(np.float32)
+
+
+def provenance(grid: TimeSeries, header: dict, notes, bolus: Bolus, vessels: Vessels, request: AnalysisRequest) -> dict:
+    """Versions, options and input of a run in JSON types; never a name of a patient or a path."""
+    engine, thresholds = request.engine, request.thresholds
+    times = grid.slice_times
+    return {
+        "software": {
+            "ctperfusionsuite": VERSION,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "SimpleITK": SimpleITK.Version_VersionString(),
+            "system": sys.platform,
+        },
+        "input": {
+            "frames": len(times),
+            "time_source": grid.time_source,
+            "times_s": np.round(times.mean(axis=1), 4).tolist(),
+            "times_differ_between_slices": bool(np.ptp(times, axis=1).max() > 0),
+            **{key: value for key, value in header.items() if key in ("manufacturer", "model", "kvp", "kernel", "slice_thickness")},
+        },
+        "options": {
+            "method": engine.method.value,
+            "denoising": engine.denoising.value,
+            "smoothing_mm": engine.smoothing_mm,
+            "hematocrit_large": engine.hematocrit.large,
+            "hematocrit_small": engine.hematocrit.small,
+            "tmax_s": thresholds.tmax_s,
+            "rcbf": thresholds.rcbf,
+            "motion_correction": request.motion_correction,
+            "full_resolution": request.full_resolution,
+            "own_brain_mask": request.brain_mask is not None,
+            "own_tissue_mask": request.tissue_mask is not None,
+        },
+        "vessels": {
+            "aif_source": vessels.aif.source,
+            "vof_source": vessels.vof.source if vessels.vof else None,
+            "venous_scaling": vessels.scaling.factor,
+            "venous_scaling_reason": vessels.scaling.reason,
+        },
+        "bolus": {"arrival_s": bolus.arrival_s, "baseline_frames": list(bolus.baseline_frames), "noise_hu": bolus.noise_hu},
+        "notes": [f"{message}" for _, message in notes],
+    }

@@ -1,0 +1,425 @@
+"""What a reader should know before trusting the numbers: quality flags with a severity, in plain words with figures.
+
+``info`` tells what was met or done and does not count against a study; ``warning`` means that a volume may be off; ``critical`` means
+that it should not be used without looking at the data.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .lesions import Lesions
+
+
+class Severity(StrEnum):
+    """How much a flag matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True)
+class QualityFlag:
+    """One remark: a stable code for programs, a severity, and a sentence for people."""
+
+    code: str
+    severity: Severity
+    message: str
+
+    def document(self) -> dict[str, str]:
+        """As metrics.json holds it."""
+        return {"code": self.code, "severity": str(self.severity), "message": self.message}
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What the pipeline measured about one study.  None (or an empty tuple) means not measured, and raises no flag.
+
+    Attributes
+    ----------
+    baseline_frames : int or None
+        Frames before the contrast arrives in the artery.
+    baseline_s : float or None
+        Their duration, seconds.
+    scan_end_s : float or None
+        Time of the last frame, seconds from the first.
+    truncation_probability : float or None
+        Of `truncation.truncation_score`.
+    aif_peak_hu, aif_noise_hu : float or None
+        Peak of the AIF above baseline as it was measured (before venous scaling), and the standard deviation of its baseline; HU.
+    aif_peak_s, tissue_peak_s : float or None
+        Times of the peak of the AIF and of the mean curve of all tissue, seconds.
+    aif_arrival_s, tissue_arrival_s : float or None
+        Arrival times of the same two curves, seconds.
+    vof_tail_fraction : float or None
+        End of the VOF relative to its peak.
+    vof_truncated : bool
+        The scan ends before the venous first pass is over.
+    venous_scale : float or None
+        Area of the VOF over area of the AIF (k_av).
+    absolute_calibrated : bool
+        Whether absolute CBF and CBV may be trusted.
+    motion_mm, motion_deg : float or None
+        Largest corrected displacement and rotation among the kept frames.
+    frames, frames_dropped : int or None
+        Frames of the series and those replaced by interpolation because of motion.
+    motion_corrected : bool
+        False when correction was switched off or impossible.
+    sampling_median_s, sampling_max_s : float or None
+        Median and largest time between kept frames from arterial arrival to the end of the first pass, seconds.
+    coverage_mm : float or None
+        Extent of the scanned volume along the slice normal, mm.
+    tissue_ml : float or None
+        Volume of brain tissue that was analyzed, mL.
+    arrival_asymmetry_s : float or None
+        Median arrival of normally perfused tissue, left minus right, seconds.
+    edge_fraction : float or None
+        Share of tissue whose posterior lies at the edge of its delay or MTT grid (0-1).
+    noise_hu : float or None
+        Median noise of a tissue voxel on the analysis grid before denoising, HU.
+    starved_fraction : float or None
+        Share of tissue with more than twice the median noise (0-1).
+    reference_cbf : float or None
+        Operator-scale CBF of the reference tissue, mL/100 g/min.
+    notes : tuple of (code, message)
+        What the readers and the steps noted (`TimeSeries.notes`).
+    """
+
+    baseline_frames: int | None = None
+    baseline_s: float | None = None
+    scan_end_s: float | None = None
+    truncation_probability: float | None = None
+    aif_peak_hu: float | None = None
+    aif_noise_hu: float | None = None
+    aif_peak_s: float | None = None
+    tissue_peak_s: float | None = None
+    aif_arrival_s: float | None = None
+    tissue_arrival_s: float | None = None
+    vof_tail_fraction: float | None = None
+    vof_truncated: bool = False
+    venous_scale: float | None = None
+    absolute_calibrated: bool = True
+    motion_mm: float | None = None
+    motion_deg: float | None = None
+    frames: int | None = None
+    frames_dropped: int | None = None
+    motion_corrected: bool = True
+    sampling_median_s: float | None = None
+    sampling_max_s: float | None = None
+    coverage_mm: float | None = None
+    tissue_ml: float | None = None
+    arrival_asymmetry_s: float | None = None
+    edge_fraction: float | None = None
+    noise_hu: float | None = None
+    starved_fraction: float | None = None
+    reference_cbf: float | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+TRUNCATION_WARNING, TRUNCATION_CRITICAL = 0.5, 0.85
+"""Probability that the end of the scan changed a volume."""
+AIF_WEAK_HU, AIF_VERY_WEAK_HU = 15.0, 8.0
+"""2 % of the arterial curves of a commercial product peak under 15 HU (93 scans of ISLES 2018)."""
+AIF_NOISY_SNR = 6.0
+AIF_LEAD_S = 2.0
+"""A true artery peaks at least this long before the mean of all tissue, seconds."""
+MOTION_INFO, MOTION_WARNING, MOTION_CRITICAL = 3.0, 8.0, 15.0
+"""Corrected motion in mm or degrees.  Rigid correction restores a few mm; more leaves tissue outside the scanned slab."""
+DROPPED_WARNING, DROPPED_CRITICAL = 0.10, 0.25
+"""Share of frames replaced by interpolation."""
+GAP_WARNING_S = 4.5
+"""A first pass lasts about 10 s; a longer gap hides its peak."""
+SAMPLING_WARNING_S = 3.0
+"""Coarser sampling lowers CBF and lengthens MTT by more than a third (perfusion CT sampled every 1-4 s)."""
+COVERAGE_INFO_MM, COVERAGE_WARNING_MM = 50.0, 25.0
+TISSUE_WARNING_ML = 100.0
+ASYMMETRY_INFO_S, ASYMMETRY_WARNING_S = 1.5, 3.0
+EDGE_INFO, EDGE_WARNING = 0.01, 0.05
+NOISE_WARNING_HU, NOISE_CRITICAL_HU = 15.0, 30.0
+STARVED_WARNING = 0.10
+VENOUS_SCALE_INFO = 10.0
+"""95 % of the curve pairs of a commercial product have a smaller area ratio."""
+REFERENCE_CBF_RANGE = (8.0, 120.0)
+"""Median CBF of normally perfused brain outside this range means wrong vessels or a wrong calibration, mL/100 g/min."""
+BILATERAL_WARNING_ML = 20.0
+WARNING_NOTES = {"content_time_used", "rescale_missing", "lossy_compression", "derived_images"}
+"""Notes of the readers that put the numbers in doubt; all others are information."""
+
+LESION_CODES = ("reference_both_hemispheres", "no_reference", "bilateral_hypoperfusion")
+"""Codes that depend on the thresholds and are judged anew when one moves."""
+
+
+def quality_flags(seen: Observations, lesions: Lesions | None = None) -> tuple[QualityFlag, ...]:
+    """All flags a study deserves, the gravest first.
+
+    Parameters
+    ----------
+    seen : Observations
+    lesions : Lesions, optional
+        Adds `lesion_flags`.
+    """
+    flags = [
+        *scan_flags(seen),
+        *vessel_flags(seen),
+        *motion_flags(seen),
+        *image_flags(seen),
+        *(lesion_flags(lesions) if lesions is not None else ()),
+        *(QualityFlag(code, Severity.WARNING if code in WARNING_NOTES else Severity.INFO, message) for code, message in seen.notes),
+    ]
+    return by_severity(flags)
+
+
+def by_severity(flags: Sequence[QualityFlag]) -> tuple[QualityFlag, ...]:
+    """The flags with the gravest first, otherwise in their order."""
+    order = (Severity.CRITICAL, Severity.WARNING, Severity.INFO)
+    return tuple(sorted(flags, key=lambda flag: order.index(flag.severity)))
+
+
+def flagged(flags: Sequence[QualityFlag]) -> bool:
+    """Whether a study counts as flagged: anything above information."""
+    return any(flag.severity != Severity.INFO for flag in flags)
+
+
+def scan_flags(seen: Observations) -> list[QualityFlag]:
+    """Duration, sampling and coverage of the scan."""
+    flags = []
+    if _below(seen.baseline_frames, 3):
+        severity = Severity.INFO if seen.baseline_frames == 2 else Severity.WARNING
+        length = f" ({seen.baseline_s:.1f} s)" if _finite(seen.baseline_s) else ""
+        flags.append(
+            QualityFlag(
+                "baseline_short",
+                severity,
+                f"Only {seen.baseline_frames} frame(s){length} were scanned before the contrast arrived; 3 are wanted.",
+            )
+        )
+    if _above(seen.truncation_probability, TRUNCATION_WARNING):
+        severity = Severity.CRITICAL if seen.truncation_probability > TRUNCATION_CRITICAL else Severity.WARNING
+        end = f" after {seen.scan_end_s:.0f} s" if _finite(seen.scan_end_s) else ""
+        flags.append(
+            QualityFlag(
+                "scan_truncated",
+                severity,
+                f"The scan ended{end} before the contrast had passed; with a probability of "
+                f"{100 * seen.truncation_probability:.0f} % this changed a lesion volume.",
+            )
+        )
+    if _above(seen.sampling_median_s, SAMPLING_WARNING_S):
+        flags.append(
+            QualityFlag(
+                "slow_sampling",
+                Severity.WARNING,
+                f"Frames are {seen.sampling_median_s:.1f} s apart during the first pass; up to {SAMPLING_WARNING_S:g} s is reliable.",
+            )
+        )
+    if _finite(seen.sampling_max_s) and _finite(seen.sampling_median_s) and seen.sampling_max_s > 1.8 * seen.sampling_median_s:
+        severity = Severity.WARNING if seen.sampling_max_s > GAP_WARNING_S else Severity.INFO
+        flags.append(
+            QualityFlag(
+                "irregular_sampling",
+                severity,
+                f"Times between frames vary during the first pass: {seen.sampling_median_s:.1f} s as a rule, "
+                f"{seen.sampling_max_s:.1f} s at most.",
+            )
+        )
+    if _below(seen.coverage_mm, COVERAGE_INFO_MM):
+        severity = Severity.WARNING if seen.coverage_mm < COVERAGE_WARNING_MM else Severity.INFO
+        flags.append(
+            QualityFlag(
+                "low_coverage", severity, f"The scan covers {seen.coverage_mm:.0f} mm of the brain; volumes count only what was scanned."
+            )
+        )
+    if _below(seen.tissue_ml, TISSUE_WARNING_ML):
+        flags.append(
+            QualityFlag(
+                "little_tissue", Severity.WARNING, f"Only {seen.tissue_ml:.0f} mL of brain tissue could be analyzed; check the brain mask."
+            )
+        )
+    return flags
+
+
+def vessel_flags(seen: Observations) -> list[QualityFlag]:
+    """The arterial and the venous curve."""
+    flags = []
+    if _below(seen.aif_peak_hu, AIF_WEAK_HU):
+        severity = Severity.CRITICAL if seen.aif_peak_hu < AIF_VERY_WEAK_HU else Severity.WARNING
+        flags.append(
+            QualityFlag(
+                "aif_weak",
+                severity,
+                f"The artery enhances by only {seen.aif_peak_hu:.0f} HU; under {AIF_WEAK_HU:g} HU maps become unreliable.",
+            )
+        )
+    if _finite(seen.aif_peak_hu) and _finite(seen.aif_noise_hu) and seen.aif_peak_hu < AIF_NOISY_SNR * seen.aif_noise_hu:
+        flags.append(
+            QualityFlag(
+                "aif_noisy",
+                Severity.WARNING,
+                f"The arterial peak of {seen.aif_peak_hu:.0f} HU stands only "
+                f"{seen.aif_peak_hu / seen.aif_noise_hu:.1f} times above its noise of {seen.aif_noise_hu:.1f} HU.",
+            )
+        )
+    late = _lateness(seen)
+    if late is not None:
+        flags.append(QualityFlag("aif_late", Severity.WARNING, late))
+    if seen.vof_truncated:
+        tail = f" (it ends at {100 * seen.vof_tail_fraction:.0f} % of its peak)" if _finite(seen.vof_tail_fraction) else ""
+        flags.append(QualityFlag("vof_truncated", Severity.INFO, f"The venous curve is cut off by the end of the scan{tail}."))
+    if not seen.absolute_calibrated:
+        flags.append(
+            QualityFlag(
+                "uncalibrated",
+                Severity.INFO,
+                "No complete venous curve was there to scale the artery: CBF and CBV are relative, not absolute.",
+            )
+        )
+    if _above(seen.venous_scale, VENOUS_SCALE_INFO):
+        flags.append(
+            QualityFlag(
+                "venous_scale_large",
+                Severity.INFO,
+                f"The vein holds {seen.venous_scale:.1f} times the contrast of the chosen artery, which is small or badly seen.",
+            )
+        )
+    low, high = REFERENCE_CBF_RANGE
+    if seen.absolute_calibrated and _finite(seen.reference_cbf) and not low <= seen.reference_cbf <= high:
+        flags.append(
+            QualityFlag(
+                "implausible_flow",
+                Severity.WARNING,
+                f"Normal tissue shows a CBF of {seen.reference_cbf:.0f} mL/100 g/min; {low:g}-{high:g} is plausible: check the vessels.",
+            )
+        )
+    return flags
+
+
+def motion_flags(seen: Observations) -> list[QualityFlag]:
+    """Motion of the head."""
+    flags = []
+    worst = max((value for value in (seen.motion_mm, seen.motion_deg) if _finite(value)), default=0.0)
+    dropped = seen.frames_dropped or 0
+    share = dropped / seen.frames if seen.frames else 0.0
+    if worst > MOTION_INFO or dropped:
+        severity = Severity.INFO
+        if worst > MOTION_WARNING or share > DROPPED_WARNING:
+            severity = Severity.WARNING
+        if worst > MOTION_CRITICAL or share > DROPPED_CRITICAL:
+            severity = Severity.CRITICAL
+        frames = f"; {dropped} of {seen.frames} frames were replaced by interpolation" if dropped and seen.frames else ""
+        flags.append(
+            QualityFlag(
+                "motion",
+                severity,
+                f"The head moved by up to {seen.motion_mm or 0.0:.1f} mm and {seen.motion_deg or 0.0:.1f} degrees, corrected{frames}.",
+            )
+        )
+    if not seen.motion_corrected:
+        flags.append(QualityFlag("motion_uncorrected", Severity.INFO, "Motion was not corrected."))
+    return flags
+
+
+def image_flags(seen: Observations) -> list[QualityFlag]:
+    """Noise, the posterior's grid and the symmetry of arrival."""
+    flags = []
+    if _above(seen.noise_hu, NOISE_WARNING_HU):
+        severity = Severity.CRITICAL if seen.noise_hu > NOISE_CRITICAL_HU else Severity.WARNING
+        flags.append(
+            QualityFlag(
+                "photon_starvation",
+                severity,
+                f"The noise of tissue is {seen.noise_hu:.0f} HU; above {NOISE_WARNING_HU:g} HU the core is unreliable.",
+            )
+        )
+    elif _above(seen.starved_fraction, STARVED_WARNING):
+        flags.append(
+            QualityFlag(
+                "photon_starvation",
+                Severity.WARNING,
+                f"{100 * seen.starved_fraction:.0f} % of the tissue is over twice as noisy as the rest (streaks, photon starvation).",
+            )
+        )
+    if _above(seen.edge_fraction, EDGE_INFO):
+        severity = Severity.WARNING if seen.edge_fraction > EDGE_WARNING else Severity.INFO
+        flags.append(
+            QualityFlag(
+                "posterior_edge",
+                severity,
+                f"In {100 * seen.edge_fraction:.1f} % of the tissue delay or MTT lies at the edge of what the model covers.",
+            )
+        )
+    if _finite(seen.arrival_asymmetry_s) and abs(seen.arrival_asymmetry_s) > ASYMMETRY_INFO_S:
+        late = "left" if seen.arrival_asymmetry_s > 0 else "right"
+        severity = Severity.WARNING if abs(seen.arrival_asymmetry_s) > ASYMMETRY_WARNING_S else Severity.INFO
+        flags.append(
+            QualityFlag(
+                "arrival_asymmetry",
+                severity,
+                f"Normal tissue of the {late} hemisphere fills {abs(seen.arrival_asymmetry_s):.1f} s later than the other side "
+                "(a proximal stenosis delays without ischemia).",
+            )
+        )
+    return flags
+
+
+def lesion_flags(lesions: Lesions) -> list[QualityFlag]:
+    """What the thresholded maps themselves tell; judged anew when a threshold moves."""
+    flags = []
+    reference = lesions.reference
+    if reference.flow is None:
+        flags.append(
+            QualityFlag(
+                "no_reference",
+                Severity.CRITICAL,
+                f"Only {reference.volume_ml:.0f} mL of tissue are normally perfused: relative CBF and the core cannot be told.",
+            )
+        )
+    elif reference.side == "both":
+        flags.append(
+            QualityFlag(
+                "reference_both_hemispheres",
+                Severity.WARNING,
+                "Neither hemisphere alone holds 50 mL of normally perfused tissue to compare with: "
+                f"relative CBF is measured against {reference.volume_ml:.0f} mL of both.",
+            )
+        )
+    volume_ml = lesions.volume_ml(lesions.hypoperfusion)
+    if lesions.lesion_side == "both" and volume_ml > BILATERAL_WARNING_ML:
+        flags.append(
+            QualityFlag(
+                "bilateral_hypoperfusion",
+                Severity.WARNING,
+                f"{volume_ml:.0f} mL of hypoperfusion lie in both hemispheres: check the artery, cardiac output and carotids.",
+            )
+        )
+    return flags
+
+
+def _lateness(seen: Observations) -> str | None:
+    """Why the AIF seems to come too late, or None.  Peaks are known to half a frame only."""
+    tolerance = 0.5 * seen.sampling_median_s if _finite(seen.sampling_median_s) else 0.0
+    if (
+        _finite(seen.aif_arrival_s)
+        and _finite(seen.tissue_arrival_s)
+        and seen.aif_arrival_s > seen.tissue_arrival_s + max(1.0, 2 * tolerance)
+    ):
+        return f"Contrast reaches the chosen artery at {seen.aif_arrival_s:.1f} s, after the tissue at {seen.tissue_arrival_s:.1f} s."
+    if _finite(seen.aif_peak_s) and _finite(seen.tissue_peak_s) and seen.tissue_peak_s - seen.aif_peak_s + tolerance < AIF_LEAD_S:
+        return (
+            f"The chosen artery peaks at {seen.aif_peak_s:.1f} s, hardly before the tissue at {seen.tissue_peak_s:.1f} s; "
+            f"{AIF_LEAD_S:g} s are expected."
+        )
+    return None
+
+
+def _finite(value) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _above(value, limit: float) -> bool:
+    return _finite(value) and value > limit
+
+
+def _below(value, limit: float) -> bool:
+    return _finite(value) and value < limit

@@ -1,0 +1,79 @@
+"""Time of 256 x 256 x 16 x 60 in memory, and peak memory and linearity of 512 x 512 from DICOM."""
+
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from CTPerfusionSuiteLib.phantoms.brain import BrainOptions, simulate_brain
+from CTPerfusionSuiteLib.phantoms.dicom_styles import write_dicom_study
+from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries
+from PerfusionMapsLib.analysis_request import AnalysisRequest
+from PerfusionMapsLib.pipeline import analyze
+
+MEASURE = """
+import json, resource, sys, time
+import numpy
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from CTPerfusionSuiteLib.cli import main
+began = time.perf_counter()
+code = main(["maps", "--dicom_dir", sys.argv[1], "--out_dir", sys.argv[2], "--no-report", "--progress", "none"])
+print(json.dumps([code, time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+"""
+
+
+def in_memory(repeats: int = 5) -> None:
+    """Best of `repeats` runs without and with motion correction, seconds."""
+    study = simulate_brain(BrainOptions(size=(256, 256), slices=16, slice_mm=5.0, frames=60, dt_s=1.0, seed=5))
+    for motion, limit in ((False, 5.0), (True, 20.0)):
+        best = np.inf
+        for _ in range(repeats):
+            series = study.series.with_values(study.series.values.copy())
+            gc.collect()
+            began = time.perf_counter()
+            analyze(series, AnalysisRequest(motion_correction=motion))
+            best = min(best, time.perf_counter() - began)
+        print(f"  256x256x16x60, motion correction {'on' if motion else 'off'}: {best:.1f} s (at most {limit:g})", flush=True)
+
+
+def from_dicom(slices: int, frames: int = 30) -> tuple[float, float, float]:
+    """(seconds, peak bytes, stored bytes) of a 512 x 512 study of `slices` slices from DICOM, in a process of its own."""
+    small = simulate_brain(BrainOptions(size=(128, 128), slices=8, frames=frames, dt_s=2.0, seed=6)).series
+    values = np.repeat(np.repeat(np.repeat(small.values, 4, axis=2), 4, axis=3), slices // 8, axis=1)
+    rng = np.random.default_rng(6)
+    for frame in values:
+        frame += rng.normal(0.0, 5.0, frame.shape).astype(np.int16)
+    g = small.geometry
+    geometry = Geometry((512, 512, slices), (g.spacing[0] / 4, g.spacing[1] / 4, 40.0 / slices), g.origin, g.direction)
+    with tempfile.TemporaryDirectory() as folder:
+        write_dicom_study(TimeSeries(values, geometry, small.times), Path(folder) / "dicom", style="siemens", seed=6)
+        stored = values.nbytes
+        del values
+        shown = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(Path(folder) / "dicom"), str(Path(folder) / "out")], capture_output=True, text=True, check=True
+        ).stdout
+    code, seconds, peak = __import__("json").loads(shown.strip().splitlines()[-1])
+    if code:
+        raise SystemExit(f"the large study was refused with exit code {code}")
+    return seconds, peak, stored
+
+
+def main() -> None:
+    """Print both parts."""
+    print(f"Large studies on {os.cpu_count()} cores")
+    in_memory()
+    previous = None
+    for slices in (16, 32, 64):
+        seconds, peak, stored = from_dicom(slices)
+        growth = "" if previous is None else f", {seconds / previous:.2f} x the time of half the slices"
+        print(f"  512x512x{slices}x30 from DICOM: {seconds:.0f} s, peak memory {peak / stored:.2f} x the stored series (at most 3){growth}", flush=True)
+        previous = seconds
+
+
+if __name__ == "__main__":
+    main()

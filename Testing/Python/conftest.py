@@ -1,0 +1,35 @@
+"""Studies that several stories start from: simulated once a session, written as DICOM."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real sample CT beside the repository; tests that need it are skipped without it."""
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no sample data beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_study():
+    """A left M1 stroke on a coarse grid, quick to analyze: `BrainStudy`."""
+    from CTPerfusionSuiteLib.phantoms.brain import BrainOptions, simulate_brain
+
+    return simulate_brain(BrainOptions(size=(96, 96), slices=6, frames=32, dt_s=1.6, noise_hu=4.0, seed=11, side="left"))
+
+
+@pytest.fixture(scope="session")
+def small_dicom(small_study, tmp_path_factory) -> Path:
+    """`small_study` as a Siemens-style DICOM folder among the clutter of a real study."""
+    from CTPerfusionSuiteLib.phantoms.dicom_styles import write_dicom_study
+
+    folder = tmp_path_factory.mktemp("study") / "dicom"
+    write_dicom_study(small_study.series, folder, style="siemens", seed=11, patient_name="SECRET^NAME", patient_id="SECRET-ID")
+    return folder
