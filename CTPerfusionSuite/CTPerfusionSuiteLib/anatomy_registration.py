@@ -15,9 +15,11 @@ from CTPerfusionSuiteLib.volumes import Geometry, Volume
 
 AIR_HU = -500.0
 BINS = 32
-COARSE_MM, MIDDLE_MM, FINE_MM = 5.0, 3.5, 2.0
-COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 4000, 10000, 30000
+HU_OF_BINS = ((-200.0, -20.0, 100.0, 1400.0), (0.0, 4.0, 20.0, 31.0))  # most bins for soft tissue, some for bone
+COARSE_MM, MIDDLE_MM, FINE_MM = 3.5, 2.5, 1.5
+COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 5000, 10000, 30000
 AXIAL_STARTS_MM = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)
+USUAL_TURN_DEG, PRIOR_WEIGHT = 10.0, 0.004  # heads lie much alike in scanners: breaks ties in slabs that show little
 RESTARTS = 5
 # Search directions (tx, ty, tz, rx, ry, rz) that turn about a point above or below the slab, as a skull rolls within itself.
 NODDING = np.array([[0, 0.5, 0, 1, 0, 0], [0, -0.5, 0, 1, 0, 0], [0.5, 0, 0, 0, 1, 0], [-0.5, 0, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0],
@@ -53,7 +55,6 @@ def register_rigid(moving: Volume, fixed: Volume, progress: Progress = silent) -
     found = [_search(middle, start, 4.0, part(progress, 0.48 + 0.08 * n, 0.56 + 0.08 * n)) for n, start in enumerate(found)]
     fine = _Similarity(fixed, moving, center, FINE_MM, FINE_POINTS)
     best = _search(fine, min(found, key=fine), 1.5, part(progress, 0.72, 1.0))
-    progress(1.0)
     return _pose(best, center)
 
 
@@ -77,17 +78,17 @@ class _Similarity:
     def __init__(self, fixed: Volume, moving: Volume, center: np.ndarray, blur_mm: float, count: int):
         self.center = center
         thick = 0.3 * max(fixed.geometry.spacing)  # standard deviation of a slice's profile
-        # Blur first, clip after: thick slices have mixed bone and brain before anyone could clip.
-        here = _told_apart(_blurred(fixed.values, fixed.geometry, blur_mm))
-        there = _told_apart(_blurred(moving.values, moving.geometry, max(blur_mm, thick)))
-        head = ndimage.binary_dilation(fixed.values > AIR_HU, np.ones((1, 3, 3)), iterations=max(1, round(10.0 / fixed.geometry.spacing[0])))
+        # Blur first, bins after: thick slices have mixed bone and brain before bins could part them.
+        here = _bins(_blurred(fixed.values, fixed.geometry, blur_mm))
+        self.moving = _bins(_blurred(moving.values, moving.geometry, max(blur_mm, thick)))
+        reach = 2 * max(1, round(10.0 / fixed.geometry.spacing[0])) + 1
+        head = ndimage.maximum_filter(fixed.values > AIR_HU, size=(1, reach, reach))
         where = np.flatnonzero(head)
         # A fixed random choice: any regular one beats with the grid of the moving image.
         where = where[np.random.default_rng(0).permutation(len(where))[:count]]
         k, j, i = np.unravel_index(where, head.shape)
         self.points = fixed.geometry.to_lps(np.stack([i, j, k], axis=1)) - center
-        self.fixed_bins = _bins(here).ravel()[where].astype(np.intp)
-        self.moving = _bins(there)
+        self.fixed_bins = here.ravel()[where].astype(np.intp)
         self.to_index = np.linalg.inv(moving.geometry.matrix)
 
     def __call__(self, parameters: np.ndarray) -> float:
@@ -100,7 +101,8 @@ class _Similarity:
         pair = self.fixed_bins * BINS + low
         joint = np.bincount(pair, 1.0 - upper, BINS * BINS) + np.bincount(pair + 1, upper, BINS * BINS)[: BINS * BINS]
         joint = joint.reshape(BINS, BINS) / len(values)
-        return -(_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / _entropy(joint.ravel())
+        unusual = PRIOR_WEIGHT * float(((DEGREES_PER_MM * np.asarray(parameters[3:]) / USUAL_TURN_DEG) ** 2).sum())
+        return unusual - (_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / _entropy(joint.ravel())
 
 
 def _search(similarity: _Similarity, start: np.ndarray, step_mm: float, progress: Progress) -> np.ndarray:
@@ -129,17 +131,12 @@ def _entropy(share: np.ndarray) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def _told_apart(values: np.ndarray) -> np.ndarray:
-    """HU held between -200 and 300, so that the bins tell tissues apart; other images between their 0.5 and 99.5 percentiles."""
-    low, high = np.percentile(values, (0.5, 99.5))
-    low, high = (-200.0, 300.0) if low < AIR_HU else (low, high)
-    return np.clip(values, low, high)
-
-
 def _bins(values: np.ndarray) -> np.ndarray:
-    """Values as continuous bin numbers 0...BINS-1."""
-    low, high = float(values.min()), float(values.max())
-    return ((values - low) * ((BINS - 1) / max(high - low, 1e-6))).astype(np.float32)
+    """Values as continuous bin numbers 0...BINS-1: HU by `HU_OF_BINS`, other images between their 0.5 and 99.5 percentiles."""
+    low, high = np.percentile(values, (0.5, 99.5))
+    if low < AIR_HU:
+        return np.interp(values, *HU_OF_BINS).astype(np.float32)
+    return (np.clip((values - low) / max(high - low, 1e-6), 0.0, 1.0) * (BINS - 1)).astype(np.float32)
 
 
 def _blurred(values: np.ndarray, geometry: Geometry, blur_mm: float) -> np.ndarray:

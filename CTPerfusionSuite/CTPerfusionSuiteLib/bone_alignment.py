@@ -64,7 +64,7 @@ class SlabSampling:
         `slab` is (K, J, I) HU, `spacing` its mm along (K, J, I).
         """
         wanted = (2.5, FINE_MM, FINE_MM)
-        factors = tuple(max(1, min(int(w / s + 0.5), n // 4)) for w, s, n in zip(wanted, spacing, slab.shape))
+        factors = tuple(max(1, min(int(w / s + 0.5), n // 4)) for w, s, n in zip(wanted, spacing, slab.shape, strict=True))
         dense = slab[:, :: max(1, factors[1]), :: max(1, factors[2])]
         dense = dense[dense > SOFT_HU_THIN]
         soft = float(np.clip(SOFT_SHARE * np.percentile(dense, 90), SOFT_HU_THIN, SOFT_HU)) if dense.size else SOFT_HU
@@ -78,7 +78,7 @@ class SlabSampling:
     @property
     def fine_shape(self) -> tuple[int, int, int]:
         """Samples of the fine level (K, J, I)."""
-        return tuple(n // f for n, f in zip(self.shape, self.factors))
+        return tuple(n // f for n, f in zip(self.shape, self.factors, strict=True))
 
     @property
     def fine_origin(self) -> np.ndarray:
@@ -101,8 +101,8 @@ def bone_window(slab: np.ndarray, sampling: SlabSampling) -> np.ndarray:
         HU between `soft_hu` and `DENSE_HU`, averaged to the fine level and blurred (see `BLUR_SLICES`).
     """
     (k, j, i), (fk, fj, fi) = sampling.fine_shape, sampling.factors
-    clipped = np.clip(slab[:k * fk, :j * fj, :i * fi], sampling.soft_hu, DENSE_HU, dtype=slab.dtype if slab.dtype == np.int16 else np.float32,
-                      casting="unsafe")
+    kind = slab.dtype.type  # stay in the series' own type: int16 is clipped and summed much faster
+    clipped = np.clip(slab[:k * fk, :j * fj, :i * fi], kind(sampling.soft_hu), kind(DENSE_HU))
     if (fk, fj, fi) != (1, 1, 1):
         clipped = clipped.reshape(k, fk, j, fj, i, fi).sum(axis=(1, 3, 5), dtype=np.float32) / (fk * fj * fi)
     image = clipped.astype(np.float32, copy=False)
@@ -340,7 +340,7 @@ def _sample(level, spline, pose):
     index = np.einsum("ij,nj->in", pose.rotation / level.spacing[:, None], level.points)
     index += ((pose.translation - level.origin) / level.spacing)[:, None]
     outside = np.zeros(len(level.points))
-    for row, count, margin in zip(index, level.shape[::-1], (0.0, 0.0, level.margin)):
+    for row, count, margin in zip(index, level.shape[::-1], (0.0, 0.0, level.margin), strict=True):
         np.maximum(outside, np.abs(row - 0.5 * (count - 1)) - (0.5 * (count - 1) - margin), out=outside)
     values = ndimage.map_coordinates(spline, index[::-1], order=3, prefilter=False, mode="mirror", output=np.float32)
     return values.astype(float), np.clip(1.0 - 3.0 * outside, 0.0, 1.0)

@@ -23,6 +23,8 @@ from .errors import RequestRefused, SuiteError
 MARKER = ".ctperfusion.json"
 """Hidden file that makes a folder ours and lists what we wrote into it."""
 MARKER_SCHEMA = "ctperfusionsuite.folder/1"
+MAPS = "perfusion maps"
+"""The kind of folder that is meant unless another is named; one kind never replaces another."""
 OWNER = ".ctperfusion-owner.json"
 """Hidden file that tells which process is writing a temporary folder."""
 STALE_AFTER_S = 24 * 3600.0
@@ -37,13 +39,13 @@ _living: set[str] = set()
 """Tokens of the folders this very process is writing."""
 
 
-def refuse_foreign(out_dir: Path | str) -> None:
+def refuse_foreign(out_dir: Path | str, kind: str = MAPS) -> None:
     """Refuse, before any work, an output folder that could never be written.
 
     Raises
     ------
     RequestRefused
-        When `out_dir` is a file, a mount point, cannot be created, or holds files that we did not write.
+        When `out_dir` is a file, a mount point, cannot be created, or holds files that we did not write or another `kind` of ours.
     """
     out = _resolved(out_dir)
     _recover(out)
@@ -63,6 +65,9 @@ def refuse_foreign(out_dir: Path | str) -> None:
                 f"the output folder '{out_dir}' holds files that are not a result of this program ('{strangers[0]}'"
                 f"{f' and {len(strangers) - 1} more' if len(strangers) > 1 else ''}); it is left alone, give a new or empty folder"
             )
+        found = _marker(out).get("kind", kind)
+        if found != kind:
+            raise RequestRefused(f"the output folder '{out_dir}' holds {found}, which {kind} do not replace; give a new or empty folder")
     parent = out.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
@@ -72,7 +77,7 @@ def refuse_foreign(out_dir: Path | str) -> None:
         raise RequestRefused(f"the output folder '{out_dir}' cannot be made because '{parent}' is not writable; choose another place")
 
 
-def refuse_existing(out_dir: Path | str, overwrite: bool) -> None:
+def refuse_existing(out_dir: Path | str, overwrite: bool, kind: str = MAPS) -> None:
     """Refuse to replace an earlier result unless the user asked for it.
 
     Raises
@@ -80,13 +85,13 @@ def refuse_existing(out_dir: Path | str, overwrite: bool) -> None:
     RequestRefused
         Also for everything `refuse_foreign` refuses.
     """
-    refuse_foreign(out_dir)
+    refuse_foreign(out_dir, kind)
     if not overwrite and is_ours(_resolved(out_dir)):
         raise RequestRefused(f"the output folder '{out_dir}' already holds a result; add --overwrite to replace it, or give another folder")
 
 
 @contextmanager
-def new_result_folder(out_dir: Path | str, overwrite: bool = False) -> Iterator[Path]:
+def new_result_folder(out_dir: Path | str, overwrite: bool = False, kind: str = MAPS) -> Iterator[Path]:
     """A temporary folder that becomes `out_dir` when the block ends well and vanishes when it does not.
 
     Parameters
@@ -94,6 +99,8 @@ def new_result_folder(out_dir: Path | str, overwrite: bool = False) -> Iterator[
     out_dir : Path
     overwrite : bool
         Replace an earlier result of ours.
+    kind : str
+        What the folder will hold, in words (plural); only a folder of the same kind is ever replaced.
 
     Yields
     ------
@@ -107,7 +114,7 @@ def new_result_folder(out_dir: Path | str, overwrite: bool = False) -> Iterator[
     SuiteError
         When the disk is full.  Whatever else the block raises is passed on.
     """
-    refuse_existing(out_dir, overwrite)
+    refuse_existing(out_dir, overwrite, kind)
     out = _resolved(out_dir)
     _sweep(out)
     token = secrets.token_hex(4)
@@ -123,7 +130,7 @@ def new_result_folder(out_dir: Path | str, overwrite: bool = False) -> Iterator[
     try:
         _claim(partial)
         yield partial
-        _mark(partial)
+        _mark(partial, kind)
         _put_in_place(partial, out, token)
     except OSError as problem:
         full = _is_full(problem, partial)
@@ -145,7 +152,7 @@ def new_result_folder(out_dir: Path | str, overwrite: bool = False) -> Iterator[
 
 def is_ours(folder: Path) -> bool:
     """Whether a folder was completed by `new_result_folder`."""
-    return bool(_marked_files(folder))
+    return bool(_marker(folder))
 
 
 def restore_interrupted(out_dir: Path | str) -> None:
@@ -160,12 +167,13 @@ def _resolved(out_dir: Path | str) -> Path:
         raise RequestRefused(f"the output folder '{out_dir}' cannot be reached ({problem.strerror}); choose another place") from problem
 
 
-def _marked_files(folder: Path) -> set[str]:
+def _marker(folder: Path) -> dict:
+    """The marker of a folder of ours; empty when it is not ours."""
     try:
         document = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        return {MARKER, OWNER, *document["files"]} if document["schema"] == MARKER_SCHEMA else set()
+        return document if document["schema"] == MARKER_SCHEMA and isinstance(document["files"], list) else {}
     except (OSError, ValueError, KeyError, TypeError):
-        return set()
+        return {}
 
 
 def _files(folder: Path) -> list[str]:
@@ -178,8 +186,9 @@ def _files(folder: Path) -> list[str]:
 def _strangers(out: Path) -> list[str]:
     """What lies in `out` and was not written by us (files the desktop makes by itself do not count)."""
     names = sorted(entry.name for entry in os.scandir(out))
-    ours = _marked_files(out)
-    if ours:
+    marker = _marker(out)
+    if marker:
+        ours = {MARKER, OWNER, *marker["files"]}
         names = [name for name in _files(out) if name not in ours]
     return [name for name in names if Path(name).name not in SYSTEM_FILES]
 
@@ -188,8 +197,8 @@ def _claim(partial: Path) -> None:
     (partial / OWNER).write_text(json.dumps({"pid": os.getpid(), "computer": socket.gethostname()}), encoding="utf-8")
 
 
-def _mark(partial: Path) -> None:
-    document = {"schema": MARKER_SCHEMA, "files": [name for name in _files(partial) if name != OWNER]}
+def _mark(partial: Path, kind: str) -> None:
+    document = {"schema": MARKER_SCHEMA, "kind": kind, "files": [name for name in _files(partial) if name != OWNER]}
     (partial / MARKER).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from .calling_thread_product import LARGEST, weighted_sum
 from .residue_dictionary import ResidueDictionary
 
-RELATIVE_MODEL_ERROR = 0.01
+RELATIVE_MODEL_ERROR = 0.015
 """Standard deviation of what the dictionary cannot describe, as a fraction of the curve's norm."""
 
 MISFIT_FREEDOM = 4
@@ -40,7 +41,7 @@ class Posterior:
     delay : float32 ndarray (N,)
         Posterior mean, s.
     mtt : float32 ndarray (N,)
-        Posterior mean, s.
+        `volume` / `flow`, s.
     flow_sd, mtt_sd, delay_sd, flow_p025, flow_p975, mtt_p025, mtt_p975, delay_p025, delay_p975 : float32 ndarray (N,)
     curve : float32 ndarray (R, N)
         Posterior-mean curve in the dictionary's `curve_basis`, HU.
@@ -93,11 +94,9 @@ def posterior(dictionary: ResidueDictionary, components, noise_variance, threads
         for at in range(start, stop, BLOCK):
             end = min(at + BLOCK, stop)
             _weigh(grid, workspace, components[:, at:end], noise_variance[at:end], sums, slice(at - start, end - start))
-        if height_variance is not None:
-            sums.s2_height[:] = np.maximum(sums.s2 + height_variance[start:stop] - noise_variance[start:stop], sums.s2)
-        else:
-            sums.s2_height = sums.s2
-        _summarize(grid, sums, out, slice(start, stop))
+        excess = 0.0 if height_variance is None else np.maximum(height_variance[start:stop] - noise_variance[start:stop], 0.0)
+        _summarize(grid, sums, excess, out, slice(start, stop))
+        _refine(grid, components, sums, out, start)
 
     if threads > 1 and starts.size > 1:
         with ThreadPoolExecutor(threads) as pool:
@@ -109,33 +108,44 @@ def posterior(dictionary: ResidueDictionary, components, noise_variance, threads
 
 
 class _Grid:
-    """The dictionary in the layout the inner loop wants.
-
-    Atoms are cut into groups, because a matrix product of under a quarter million multiplications stays on the calling thread in
-    OpenBLAS, where a larger one would start threads that fight with ours.
-    """
+    """The dictionary in the layout the inner loop wants: atoms in groups whose products stay on the calling thread."""
 
     def __init__(self, d: ResidueDictionary):
         self.curves_of_mtt, self.delays = d.mtt.size, d.delay.size
         self.count = self.curves_of_mtt * self.delays
         self.components = d.components
         group = max(n for n in range(1, self.curves_of_mtt + 1)
-                    if self.curves_of_mtt % n == 0 and n * self.delays * max(d.components, d.curve_atoms.shape[1]) * BLOCK < 250_000)
+                    if self.curves_of_mtt % n == 0 and n * self.delays * max(d.components, d.curve_atoms.shape[1]) * BLOCK <= LARGEST or n == 1)
         self.groups = self.curves_of_mtt // group
         self.atoms = d.atoms.reshape(self.groups, -1, d.components)
         self.curve_atoms = np.ascontiguousarray(d.curve_atoms.reshape(self.groups, -1, d.curve_atoms.shape[1]).transpose(0, 2, 1))
-        self.inverse_norm = d.inverse_norm.reshape(self.curves_of_mtt, 1, self.delays)
-        mean_inverse = d.inverse_norm.reshape(self.curves_of_mtt, self.delays)
-        weight = np.maximum((mean_inverse > 0).sum(axis=1, keepdims=True), 1)
-        self.inverse_norm_squared = ((mean_inverse**2).sum(axis=1, keepdims=True) / weight).astype(np.float32)
+        # Two rows at once: the mass of a group of delays, and its flow.
+        inverse = d.inverse_norm.reshape(self.curves_of_mtt, self.delays)
+        self.ones = np.ones((self.curves_of_mtt, 1, self.delays), np.float32)
+        self.inverse_norm = np.ascontiguousarray(inverse[:, None, :])
+        seen = np.maximum((inverse > 0).sum(axis=1, keepdims=True), 1)
+        self.inverse_norm_squared = ((inverse**2).sum(axis=1, keepdims=True) / seen).astype(np.float32)
         self.mtt = d.mtt.astype(np.float32)
-        self.mtt_grid = np.unique(d.mtt).astype(np.float32)
+        self.mtt_grid = d.mtt_grid.astype(np.float32)
         self.delay = d.delay.astype(np.float32)
-        self.log_prior = np.zeros((self.curves_of_mtt, 1, 1), np.float32)
+        self.dictionary = d
 
     def workspace(self):
         """Buffers of one worker: projections and weights."""
         return np.empty((self.count, BLOCK), np.float32), np.empty((self.count, BLOCK), np.float32)
+
+
+class _Sums:
+    """Posterior mass and flow of n curves, summed over parts of the grid."""
+
+    def __init__(self, grid: _Grid, n: int):
+        self.of_delay = np.empty((grid.delays, n), np.float32)
+        self.of_group = np.empty((grid.curves_of_mtt, n), np.float32)
+        self.flow_of_group = np.empty((grid.curves_of_mtt, n), np.float32)
+        self.curve = np.empty((grid.curve_atoms.shape[1], n), np.float32)
+        self.s2 = np.empty(n, np.float32)
+        self.best_mass = np.empty(n, np.float32)
+        self.best_atom = np.zeros(n, np.int64)
 
 
 def _largest(rows: np.ndarray, spare: np.ndarray) -> np.ndarray:
@@ -149,18 +159,6 @@ def _largest(rows: np.ndarray, spare: np.ndarray) -> np.ndarray:
             spare[half - 1] = source[half - 1]
         source, count = spare, half
     return source[:count].max(axis=0)
-
-
-class _Sums:
-    """Posterior mass and flow of n curves, summed over parts of the grid."""
-
-    def __init__(self, grid: _Grid, n: int):
-        self.of_delay = np.empty((grid.delays, n), np.float32)
-        self.of_group = np.empty((grid.curves_of_mtt, n), np.float32)
-        self.flow_of_group = np.empty((grid.curves_of_mtt, n), np.float32)
-        self.curve = np.empty((grid.curve_atoms.shape[1], n), np.float32)
-        self.s2 = np.empty(n, np.float32)
-        self.s2_height = np.empty(n, np.float32)
 
 
 def _weigh(grid: _Grid, workspace, c, noise_variance, sums: _Sums, where: slice) -> None:
@@ -177,57 +175,117 @@ def _weigh(grid: _Grid, workspace, c, noise_variance, sums: _Sums, where: slice)
     freedom = max(grid.components - MISFIT_FREEDOM, 1)
     s2 = s2 * np.maximum(1.0, (energy - best * best) / (freedom * s2))
 
-    # Weights below exp(-60) of the best are all the same to us, and smaller ones would be denormal and slow.
+    # Exponents under -60 are cut off: such weights are all nothing, and smaller ones would be denormal and slow.
     np.maximum(q, np.sqrt(np.maximum(best * best - 120.0 * s2, 0.0)), out=q)
     np.multiply(q, np.sqrt(0.5 / s2), out=w)
     np.square(w, out=w)
-    shaped = w.reshape(grid.curves_of_mtt, grid.delays, n)
-    np.subtract(shaped, best * best * (0.5 / s2) - grid.log_prior, out=shaped)
+    np.subtract(w, best * best * (0.5 / s2), out=w)
     np.exp(w, out=w)
 
+    shaped = w.reshape(grid.curves_of_mtt, grid.delays, n)
     of_delay = shaped.sum(axis=0)
     scale = 1.0 / of_delay.sum(axis=0)
     np.multiply(of_delay, scale, out=sums.of_delay[:, where])
-    np.multiply(shaped.sum(axis=1), scale, out=sums.of_group[:, where])
+    np.multiply(np.matmul(grid.ones, shaped)[:, 0, :], scale, out=sums.of_group[:, where])
+    sharp = np.flatnonzero(scale > 0.5)
+    if sharp.size:
+        sums.best_atom[where.start + sharp] = np.argmax(w[:, sharp], axis=0)
+    sums.best_mass[where] = scale
     np.multiply(q, w, out=w)
     np.multiply(np.matmul(grid.inverse_norm, shaped)[:, 0, :], scale, out=sums.flow_of_group[:, where])
     np.multiply(np.matmul(grid.curve_atoms, w.reshape(grid.groups, -1, n)).sum(axis=0), scale, out=sums.curve[:, where])
     sums.s2[where] = s2
 
 
-def _summarize(grid: _Grid, sums: _Sums, out: Posterior, where: slice) -> None:
+def _summarize(grid: _Grid, sums: _Sums, height_excess, out: Posterior, where: slice) -> None:
     """Means, standard deviations and percentiles from the sums."""
     out.curve[:, where] = sums.curve
     out.noise[where] = np.sqrt(sums.s2)
     flow = sums.flow_of_group.sum(axis=0)
     out.flow[where] = flow
-    out.volume[where] = grid.mtt @ sums.flow_of_group
+    out.volume[where] = weighted_sum(grid.mtt, sums.flow_of_group)
     by_shape = (-1, grid.mtt_grid.size, flow.size)
     of_mtt = sums.of_group.reshape(by_shape).sum(axis=0)
-    mtt = grid.mtt_grid @ of_mtt
-    cell = np.log(grid.mtt_grid[1] / grid.mtt_grid[0])
-    out.mtt[where] = mtt
-    out.mtt_sd[where] = np.sqrt(np.maximum((grid.mtt_grid**2) @ of_mtt - mtt * mtt, 0) + (mtt * cell) ** 2 / 12)
+    cell = np.float32(np.log(grid.mtt_grid[1] / grid.mtt_grid[0]))
+    mtt = weighted_sum(grid.mtt_grid, of_mtt)
+    out.mtt_sd[where] = np.sqrt(np.maximum(weighted_sum(grid.mtt_grid**2, of_mtt) - mtt * mtt, 0) + (mtt * cell) ** 2 / 12)
     low, high = _percentiles(of_mtt)
     out.mtt_p025[where] = grid.mtt_grid[0] * np.exp(low * cell)
     out.mtt_p975[where] = grid.mtt_grid[0] * np.exp(high * cell)
 
-    delay = grid.delay @ sums.of_delay
+    delay = weighted_sum(grid.delay, sums.of_delay)
     step = grid.delay[1] - grid.delay[0]
     out.delay[where] = delay
-    out.delay_sd[where] = np.sqrt(np.maximum((grid.delay**2) @ sums.of_delay - delay * delay, 0) + step * step / 12)
+    out.delay_sd[where] = np.sqrt(np.maximum(weighted_sum(grid.delay**2, sums.of_delay) - delay * delay, 0) + step * step / 12)
     low, high = _percentiles(sums.of_delay)
     out.delay_p025[where] = grid.delay[0] + low * step
     out.delay_p975[where] = grid.delay[0] + high * step
 
     # Flow at one transit time is nearly normal; its spread between shapes and the width of a cell are added to the noise.
     mean_of_group = sums.flow_of_group / np.maximum(sums.of_group, 1e-12)
-    square = sums.of_group * (mean_of_group**2 * (1 + cell**2 / 12) + sums.s2_height * grid.inverse_norm_squared)
+    square = sums.of_group * (mean_of_group**2 * (1 + cell**2 / 12) + (sums.s2 + height_excess) * grid.inverse_norm_squared)
     out.flow_sd[where] = np.sqrt(np.maximum(square.sum(axis=0) - flow * flow, 0))
     safe = np.maximum(of_mtt, 1e-12)
     mean = sums.flow_of_group.reshape(by_shape).sum(axis=0) / safe
     spread = np.sqrt(np.maximum(square.reshape(by_shape).sum(axis=0) / safe - mean**2, 1e-18))
     out.flow_p025[where], out.flow_p975[where] = _mixture_percentiles(of_mtt, mean, spread, flow, out.flow_sd[where])
+    # Transit time is written as volume over flow, and so is its mean here.
+    out.mtt[where] = out.volume[where] / np.maximum(flow, 1e-12)
+
+
+def _refine(grid: _Grid, components, sums: _Sums, out: Posterior, start: int) -> None:
+    """Move estimates within their cell where one atom holds most of the mass.
+
+    With little noise the posterior is narrower than the grid, and its mean would jump from one node to the next.  The curve is then
+    fitted by the best atom and its differences along delay and transit time (one Gauss-Newton step), and the estimate moves
+    there in proportion to how far the best atom's mass exceeds one half.
+    """
+    chosen = np.flatnonzero((sums.best_mass > 0.5) & (sums.flow_of_group.sum(axis=0) > 0))
+    if chosen.size == 0:
+        return
+    d = grid.dictionary
+    atom = sums.best_atom[chosen]
+    group, delay = np.divmod(atom, grid.delays)
+    mtt = group % grid.mtt_grid.size
+    chosen, atom, delay, mtt = (v[d.inverse_norm[atom] > 0] for v in (chosen, atom, delay, mtt))
+    x = components[:, start + chosen].T.astype(np.float64)
+
+    def neighbor(position, size, stride):
+        up, down = np.minimum(position + 1, size - 1) - position, position - np.maximum(position - 1, 0)
+        return atom + up * stride, atom - down * stride, (up + down)[:, None]
+
+    def whole(table, atoms):
+        inverse = d.inverse_norm[atoms].astype(np.float64)
+        return table[atoms] / np.where(inverse > 0, inverse, np.inf)[:, None]
+
+    later, earlier, delay_span = neighbor(delay, grid.delays, 1)
+    longer, shorter, mtt_span = neighbor(mtt, grid.mtt_grid.size, grid.delays)
+
+    def tangents(table):
+        return np.stack([whole(table, atom), (whole(table, later) - whole(table, earlier)) / delay_span,
+                         (whole(table, longer) - whole(table, shorter)) / mtt_span], axis=1)
+
+    axes = tangents(d.atoms)
+    normal = axes @ axes.transpose(0, 2, 1)
+    normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+    fitted = np.linalg.solve(normal, (axes @ x[:, :, None]))[:, :, 0]
+    move = np.clip(fitted[:, 1:] / np.maximum(fitted[:, :1], 1e-12), -0.5, 0.5)
+    along = np.concatenate([np.ones((move.shape[0], 1)), move], axis=1)
+    model = np.einsum("nk,nkp->np", along, axes)
+    flow = np.maximum(np.einsum("np,np->n", model, x) / np.maximum(np.einsum("np,np->n", model, model), 1e-12), 0.0)
+    share = 2.0 * sums.best_mass[chosen] - 1.0
+    at = start + chosen
+
+    def blend(values, refined):
+        values[at] = (1.0 - share) * values[at] + share * refined
+
+    transit = grid.mtt_grid[mtt] * (grid.mtt_grid[1] / grid.mtt_grid[0]) ** move[:, 1]
+    blend(out.volume, flow * transit)
+    blend(out.flow, flow)
+    blend(out.delay, grid.delay[delay] + move[:, 0] * (grid.delay[1] - grid.delay[0]))
+    out.mtt[at] = out.volume[at] / np.maximum(out.flow[at], 1e-12)
+    curve = np.einsum("nk,nkr->rn", along, tangents(d.curve_atoms)) * flow
+    out.curve[:, at] = (1.0 - share) * out.curve[:, at] + share * curve
 
 
 def _percentiles(mass: np.ndarray):
@@ -236,26 +294,45 @@ def _percentiles(mass: np.ndarray):
     columns = np.arange(mass.shape[1])
     points = []
     for level in (0.025, 0.975):
-        cell = np.minimum((cumulated < level).sum(axis=0), mass.shape[0] - 1)
+        cell = np.minimum(np.count_nonzero(cumulated < level, axis=0), mass.shape[0] - 1)
         inside = mass[cell, columns]
         points.append(cell - 0.5 + np.clip((level - cumulated[cell, columns] + inside) / np.maximum(inside, 1e-12), 0.0, 1.0))
     return points
 
 
 def _mixture_percentiles(mass, mean, spread, center, width):
-    """2.5 and 97.5 % points of mixtures of normals (G, n), by Newton steps held between brackets that shrink."""
-    slope_scale = mass / spread
+    """2.5 and 97.5 % points of mixtures of normals (G, n) around `center` with standard deviation `width` (n,).
+
+    Newton steps from the points of a lognormal distribution of the same mean and width, held between brackets that shrink.
+    """
+    inverse = 1.0 / spread
+    offset = mean * inverse
+    steep = mass * inverse
+    log_width = np.sqrt(np.log1p((width / np.maximum(center, 1e-12)) ** 2))
+    log_center = np.log(np.maximum(center, 1e-12)) - 0.5 * log_width**2
     points = []
-    for level, start in ((0.025, -1.96), (0.975, 1.96)):
-        low = np.maximum(center - 8 * width, 0.0)
-        high = center + 8 * width
-        at = np.clip(center + start * width, low, high)
-        for _ in range(6):
-            z = (at - mean) / spread
-            # Logistic form of the normal distribution function, within 2e-4 (Bowling 2009).
-            cumulative = 1.0 / (1.0 + np.exp(-np.clip(z * (1.5976 + 0.070566 * z * z), -30.0, 30.0)))
-            error = (mass * cumulative).sum(axis=0) - level
-            slope = (slope_scale * cumulative * (1.0 - cumulative) * (1.5976 + 0.2117 * z * z)).sum(axis=0)
+    for level, sign in ((0.025, -1.96), (0.975, 1.96)):
+        low, high = np.zeros_like(center), center + 10.0 * width
+        at = np.clip(np.exp(log_center + sign * log_width), low, high)
+        for _ in range(4):
+            z = at * inverse
+            z -= offset
+            square = z * z
+            # Logistic form of the normal distribution function, within 2e-4 (Bowling SR et al., J Ind Eng Manag 2009).
+            square *= 0.070566
+            square += 1.5976
+            z *= square
+            np.clip(z, -30.0, 30.0, out=z)
+            np.exp(z, out=z)
+            z += 1.0
+            tail = np.divide(1.0, z, out=z)
+            error = (1.0 - level) - np.einsum("gn,gn->n", mass, tail)
+            # Derivative of the logistic form: 1.5976 + 3 * 0.070566 z^2 = 3 * square - 2 * 1.5976.
+            square *= 3.0
+            square -= 3.1952
+            square *= tail
+            square *= 1.0 - tail
+            slope = np.einsum("gn,gn->n", steep, square)
             low = np.where(error < 0, at, low)
             high = np.where(error < 0, high, at)
             step = at - error / np.maximum(slope, 1e-12)

@@ -14,6 +14,7 @@ BLOCK_MM = 6.0
 SOFT_TISSUE_HU = (-20.0, 150.0)
 SHORT_BASELINE_FRAMES = 3
 DETECTION_Z = 8.0
+TYPICAL_LEAD_S, LONGEST_LEAD_S = 1.5, 4.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,10 @@ def find_bolus(series: TimeSeries) -> Bolus:
                           "check that this is the perfusion scan and that contrast was given.")
 
     arrival, arterial_peak = _arterial_timing(fit, vessels)
+    # Faint arteries drown in a block, but the head as a whole begins to rise shortly after they do, and almost without noise.
+    fitted_rise = float(bulk_fit.onset_s[0] + 0.2 * (bulk_fit.peak_s[0] - bulk_fit.onset_s[0]))
+    rise = float(np.clip(_first_rise(times, bulk, float(bulk_fit.peak_s[0])), fitted_rise - LONGEST_LEAD_S, fitted_rise + 1.0))
+    arrival = max(min(max(arrival, rise - LONGEST_LEAD_S), rise - TYPICAL_LEAD_S), float(times[0]))
     last = float(times[-1])
     step = float(np.median(np.diff(times)))
     if arterial_peak > last - 1.5 * step:
@@ -176,6 +181,22 @@ def _typical_noise(series: TimeSeries) -> float:
     noise = np.sqrt(np.mean(bend * bend, axis=0) / 6.0)
     soft = (level > SOFT_TISSUE_HU[0]) & (level < SOFT_TISSUE_HU[1]) & (noise > 0)
     return float(np.median(noise[soft])) if soft.any() else 0.0
+
+
+def _first_rise(times: np.ndarray, curve: np.ndarray, peak_s: float) -> float:
+    """Time of the last frame before a nearly noise-free curve passes 3 % of its peak, or three standard deviations of its noise."""
+    noise = float(np.sqrt(np.mean(np.diff(curve, n=2) ** 2) / 6.0))
+    smooth = np.convolve(np.pad(curve, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
+    top = max(3, int(np.searchsorted(times, peak_s)))
+    top = min(top, times.size - 1)
+    start = 0
+    for _ in range(4):
+        # The baseline is what lies before the rise, which is found from the baseline: two or three turns settle it.
+        base = float(np.mean(curve[: max(1, start)])) if start else float(np.min(smooth[:top]))
+        limit = base + max(0.03 * (smooth[top] - base), 3.0 * noise)
+        below = np.flatnonzero(smooth[:top] <= limit)
+        start = int(below[-1]) if below.size else 0
+    return float(times[start])
 
 
 def _block_curves(series: TimeSeries) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ RAY_GRID_MM = 2.0
 VOTE_MM = 4.0
 RAYS = 16
 MISSED_SHARE = 0.3
+PART_SHARE = 0.15
 SMALLEST_BRAIN_ML = 15.0
 
 
@@ -192,7 +193,7 @@ def _both_ways(kind: np.ndarray):
 
 
 def _main_component(candidate: np.ndarray, soft: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """The brain: the largest part that survives an opening in the slice, with what the opening shaved off its surface given back."""
+    """The brain: the largest parts that survive an opening in the slice, with what the opening shaved off its surface given back."""
     spacing = geometry.spacing[1::-1]
     core = np.zeros_like(candidate)
     radius = max(OPENING_MM, 1.01 * max(spacing))
@@ -206,7 +207,8 @@ def _main_component(candidate: np.ndarray, soft: np.ndarray, geometry: Geometry)
         return np.zeros_like(candidate)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    core = labels == int(np.argmax(sizes))
+    # Where the scan ends at the skull base, lobes and cerebellum may lie in it as separate parts.
+    core = (sizes >= PART_SHARE * sizes.max())[labels] & (labels > 0)
     mask = np.zeros_like(candidate)
     for k in np.flatnonzero(core.any(axis=(1, 2))):
         reach = ndimage.distance_transform_edt(~core[k], sampling=spacing) <= 1.5 * radius + max(spacing)

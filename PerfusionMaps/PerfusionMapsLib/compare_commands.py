@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+KIND = "comparisons"
+
 
 def register(subparsers) -> None:
     """Add `ctperfusion compare`."""
@@ -46,13 +48,13 @@ def run(options: argparse.Namespace) -> int:
 
     console = Console(options.progress)
     try:
-        refuse_existing(options.out_dir, options.overwrite)
+        refuse_existing(options.out_dir, options.overwrite, KIND)
         thresholds = None
         if options.tmax is not None or options.rcbf is not None:
             standard = Thresholds()
             thresholds = Thresholds(options.tmax or standard.tmax_s, options.rcbf or standard.rcbf)
         document = compare(options.a, options.b, thresholds, console.step("compare", "Comparing"))
-        with new_result_folder(options.out_dir, options.overwrite) as folder:
+        with new_result_folder(options.out_dir, options.overwrite, KIND) as folder:
             console.partial_folders.append(folder)
             (folder / "comparison.json").write_text(to_json(document), encoding="utf-8")
             (folder / "comparison.csv").write_text(to_csv(document["cases"]), encoding="utf-8")

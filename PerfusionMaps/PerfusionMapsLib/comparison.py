@@ -77,8 +77,11 @@ def pair_cases(a: Path, b: Path) -> tuple[list[tuple[str, Path, Path]], dict[str
             raise RequestRefused(f"'{path}' does not exist; give a result folder, reference maps, or a folder of case folders")
     cases_a, cases_b = case_folders(a), case_folders(b)
     if (cases_a is None) != (cases_b is None):
-        one, many = (a, b) if cases_a is None else (b, a)
-        raise RequestRefused(f"'{one}' is one case and '{many}' a folder of cases; give two cases or two folders of cases")
+        one, many, cases = (a, b, cases_b) if cases_a is None else (b, a, cases_a)
+        if len(cases) > 1:
+            raise RequestRefused(f"'{one}' is one case and '{many}' a folder of cases; give two cases or two folders of cases")
+        only = next(iter(cases.values()))
+        a, b, cases_a = (a, only, None) if cases_a is None else (only, b, None)
     if cases_a is None:
         name = a.name if a.name == b.name else f"{a.name} | {b.name}"
         return [(name, a, b)], {"a": [], "b": []}

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import correlate1d
 
+from .calling_thread_product import LARGEST
 from .perfusion_options import Denoising, EngineOptions
 
 DEFAULT_SMOOTHING_MM = {Denoising.BILATERAL: 6.0, Denoising.TIPS: 3.0, Denoising.GAUSSIAN: 2.5, Denoising.NONE: 0.0}
@@ -40,6 +41,9 @@ MEAN_RANGE_HU = 2.0
 GUIDE_COMPONENTS = 4
 """Principal components in which curves are compared; later ones hold more noise than difference."""
 
+BLUR_VARIANCE = 1.3
+"""Factor on the noise variance after filtering, for the real differences between the voxels averaged."""
+
 NOISE_MAP_MM = 5.0
 SOURCE_MM = 1.7
 """Smaller pixels are binned to about this size where they serve as neighbors; the voxels averaged for stay as they are."""
@@ -47,9 +51,6 @@ SOURCE_MM = 1.7
 TILE = 8
 BATCH = 8
 """Pixels along the edge of a tile, and tiles whose weights are worked out together."""
-
-THREADED_PRODUCT = 250_000
-"""Matrix products of fewer multiplications stay on the calling thread in OpenBLAS."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,14 @@ def denoise_slice(channels, count: int, mean_hu, frames: int, mask, tissue, spac
         mean_range = np.hypot(MEAN_RANGE_HU, 2.0 * level / np.sqrt(frames))
         centered = np.where(tissue, mean_hu - mean_hu[tissue].mean(), 0.0) / np.float32(mean_range)
         height = similarity_filter(channels, np.concatenate([compared, centered[None]]), tissue, spacing, width * HEIGHT_SHARE)
-    variance = noise_map(filtered[count:], tissue, spacing)
+    variance = BLUR_VARIANCE * noise_map(filtered[count:], tissue, spacing)
     components, height_variance = filtered[:count], variance
     if height is not None:
         energy = np.maximum(np.einsum("cji,cji->ji", components, components), 1e-6)
         ratio = np.einsum("cji,cji->ji", components, height[:count]) / energy
         # Both averages come from the same place; a ratio outside these bounds is noise.
         components = components * np.clip(ratio, 0.25, 4.0)
-        height_variance = noise_map(height[count:], tissue, spacing)
+        height_variance = BLUR_VARIANCE * noise_map(height[count:], tissue, spacing)
     return DenoisedSlice(
         np.where(tissue, components, channels[:count]), np.where(tissue, variance, raw), np.where(tissue, height_variance, raw))
 
@@ -210,7 +211,7 @@ def similarity_filter(channels, like, tissue, spacing, sigma_mm: float) -> np.nd
     own = own.reshape(own.shape[0], tiles[0], TILE, tiles[1], TILE).transpose(1, 3, 2, 4, 0)
     busy = np.argwhere(inside.reshape(tiles[0], TILE, tiles[1], TILE).any(axis=(1, 3)))
     result = np.zeros((count, tiles[0], TILE, tiles[1], TILE), np.float32)
-    taken = max(1, THREADED_PRODUCT // spatial.size)
+    taken = max(1, LARGEST // spatial.size)
     for at in range(0, len(busy), BATCH):
         a, b = busy[at : at + BATCH].T
         here = np.ascontiguousarray(own[a, b]).reshape(len(a), TILE * TILE, -1)

@@ -115,12 +115,16 @@ def relative_to(values: np.ndarray, reference: float | None) -> np.ndarray:
 
 def large_clusters(mask: np.ndarray, minimum_voxels: int) -> np.ndarray:
     """The 26-connected clusters of a bool (K, J, I) mask that hold at least `minimum_voxels` voxels."""
-    if minimum_voxels <= 1 or not mask.any():
-        return mask.copy()
-    labels, _ = ndimage.label(mask, _TOUCHING)
-    keep = np.bincount(labels.ravel()) >= minimum_voxels
-    keep[0] = False
-    return keep[labels]
+    kept = np.zeros_like(mask)
+    box = bounding_box(mask)
+    part = mask[box]
+    if minimum_voxels > 1 and part.size:
+        labels, _ = ndimage.label(part, _TOUCHING)
+        large = np.bincount(labels.ravel()) >= minimum_voxels
+        large[0] = False
+        part = large[labels]
+    kept[box] = part
+    return kept
 
 
 def lesions(maps: dict, masks: dict, thresholds: Thresholds, geometry: Geometry) -> Lesions:
@@ -170,26 +174,27 @@ def lesions(maps: dict, masks: dict, thresholds: Thresholds, geometry: Geometry)
         whole[box] = part
         return whole
 
-    above = {4.0: large_clusters(boxed_tmax > 4.0, minimum), 6.0: large_clusters(boxed_tmax > 6.0, minimum)}
+    # A large cluster at a stricter level lies in a large cluster of every looser one, so each level is searched in the one before.
+    levels = sorted({4.0, 6.0, thresholds.tmax_s})
+    filtered, looser = {}, np.ones(boxed_tmax.shape, bool)
+    for level in levels:
+        looser = filtered[level] = large_clusters(looser & (boxed_tmax > level), minimum)
+    hypoperfusion = filtered[thresholds.tmax_s]
+    above = {4.0: filtered[4.0], 6.0: filtered[6.0]}
     above[8.0], above[10.0] = above[6.0] & (boxed_tmax > 8.0), above[6.0] & (boxed_tmax > 10.0)
-    hypoperfusion = above.get(thresholds.tmax_s) if thresholds.tmax_s in (4.0, 6.0) else None
-    if hypoperfusion is None:
-        hypoperfusion = large_clusters(boxed_tmax > thresholds.tmax_s, minimum)
 
     less_affected = _less_affected(above[6.0], above[4.0], hemisphere[box])
     reference = _reference(tmax, flow, maps, tissue, hemisphere, less_affected, voxel_ml, relative)
 
-    def low_flow(values: np.ndarray, normal: float, fraction: float) -> np.ndarray:
-        return large_clusters(hypoperfusion & (relative_to(values[box], normal) < np.float32(fraction)), minimum)
-
     core = core_physical = penumbra = None
     cores = dict.fromkeys(STANDARD_RCBF)
     if reference.flow is not None:
-        cores = {level: low_flow(flow, reference.flow, level) for level in STANDARD_RCBF}
-        core = cores[thresholds.rcbf] if thresholds.rcbf in cores else low_flow(flow, reference.flow, thresholds.rcbf)
+        low = _nested_low_flow(flow[box], reference.flow, {*STANDARD_RCBF, thresholds.rcbf}, hypoperfusion, minimum)
+        cores, core = {level: low[level] for level in STANDARD_RCBF}, low[thresholds.rcbf]
         penumbra = hypoperfusion & ~core
         if reference.cbf is not None:
-            core_physical = low_flow(np.asarray(maps["cbf"]), reference.cbf, thresholds.rcbf)
+            cbf = np.asarray(maps["cbf"])[box]
+            core_physical = _nested_low_flow(cbf, reference.cbf, {thresholds.rcbf}, hypoperfusion, minimum)[thresholds.rcbf]
 
     return Lesions(
         hypoperfusion=on_grid(hypoperfusion),
@@ -204,6 +209,18 @@ def lesions(maps: dict, masks: dict, thresholds: Thresholds, geometry: Geometry)
         thresholds=thresholds,
         voxel_volume_ml=voxel_ml,
     )
+
+
+def _nested_low_flow(flow, normal: float, fractions, hypoperfusion: np.ndarray, minimum: int) -> dict[float, np.ndarray]:
+    """Large clusters of hypoperfusion with a flow under each fraction of `normal`, the loosest searched first."""
+    inner = bounding_box(hypoperfusion)
+    relative, looser = relative_to(flow[inner], normal), hypoperfusion[inner]
+    found = {}
+    for fraction in sorted(fractions, reverse=True):
+        looser = large_clusters(looser & (relative < np.float32(fraction)), minimum)
+        found[fraction] = np.zeros_like(hypoperfusion)
+        found[fraction][inner] = looser
+    return found
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:

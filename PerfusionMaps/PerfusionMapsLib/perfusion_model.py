@@ -8,13 +8,14 @@ from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.tracer_kinetics import flow_scale, volume_scale
 
 from .bayesian import posterior
+from .calling_thread_product import product, weighted_sum
 from .perfusion_options import EngineOptions, Method
 from .residue_dictionary import CURVE_STEP_S, ResidueCurves, build_dictionary, interpolate_input, residue_curves
 from .svd_deconvolution import bcsvd, osvd
 from .threshold_scale import ThresholdOperator, read_residue, threshold_operator
 
 CHUNK = 256
-"""Curves in one product with a long matrix; small enough to stay on one thread and in cache."""
+"""Curves worked on at once, so that intermediate results stay in cache."""
 
 MINIMUM_FRAMES = 7
 """Curves of fewer samples cannot tell flow, transit time, delay and baseline apart."""
@@ -108,9 +109,10 @@ class PerfusionModel:
         channels = np.ascontiguousarray(self.dictionary.channels.T)
         out = np.empty((channels.shape[0], curves.shape[1]), np.float32)
         for at in range(0, curves.shape[1], CHUNK):
-            block = np.asarray(curves[:, at : at + CHUNK], dtype=np.float32)
+            block = curves[:, at : at + CHUNK].astype(np.float32)
             # Single precision: take away what the channels do not see before it costs digits.
-            np.matmul(channels, block - block[0], out=out[:, at : at + CHUNK])
+            block -= block[0].copy()
+            product(channels, block, out=out[:, at : at + CHUNK])
         return out
 
     def fit(self, curves: np.ndarray, noise=None, threads: int = 1) -> PerfusionFit:
@@ -140,10 +142,12 @@ class PerfusionModel:
         d = self.dictionary
         if self.options.method == Method.BAYES:
             p = posterior(d, components, noise_variance, threads, height_variance)
-            flow, volume, delay, coordinates, from_curve = p.flow, p.volume, p.delay, p.curve, d.curve_basis
+            flow, volume, delay = p.flow, p.volume, p.delay
+            coordinates = np.concatenate([p.curve, self._significant_rest(components, p.curve, noise_variance)])
+            from_curve = np.concatenate([d.curve_basis, d.curve_predictor], axis=1)
         else:
             p, from_curve, coordinates = None, d.curve_predictor, components
-            volume = np.maximum(d.area_predictor @ components, 0.0)
+            volume = np.maximum(weighted_sum(d.area_predictor, components), 0.0)
         residue_matrix = self.operator.matrix @ from_curve
         count = components.shape[1]
         height, tmax, peak = (np.empty(count, np.float32) for _ in range(3))
@@ -151,8 +155,8 @@ class PerfusionModel:
         for at in range(0, count, CHUNK):
             here = slice(at, at + CHUNK)
             block = np.ascontiguousarray(coordinates[:, here])
-            height[here], tmax[here] = read_residue(residue_matrix @ block, self.operator.step)
-            peak[here] = self._peak_time(from_curve @ block)
+            height[here], tmax[here] = read_residue(product(residue_matrix, block), self.operator.step)
+            peak[here] = self._peak_time(product(from_curve, block))
             if self.options.method == Method.BCSVD:
                 svd_delay[here] = bcsvd(d, self.operator, block)[2]
         if self.options.method == Method.OSVD:
@@ -170,6 +174,16 @@ class PerfusionModel:
             results |= {f"cbf_{n}": getattr(p, f"flow_{n}") * scale for n in ("sd", "p025", "p975")}
             results |= {f"{q}_{n}": getattr(p, f"{q}_{n}") for q in ("mtt", "delay") for n in ("sd", "p025", "p975")}
         return PerfusionFit(**results)
+
+    def _significant_rest(self, components, curve, noise_variance) -> np.ndarray:
+        """What curves (P, N) hold beyond their posterior means, shrunk to nothing where it is no more than noise.
+
+        Residue functions outside the dictionary's family leave a rest; with it the threshold scale does not depend on the family.
+        Positive-part James-Stein shrinkage, with twice the expected energy of the noise.
+        """
+        rest = components - product(self.dictionary.curve_components, curve)
+        energy = np.einsum("pn,pn->n", rest, rest)
+        return rest * np.maximum(1.0 - 2.0 * components.shape[0] * noise_variance / np.maximum(energy, 1e-12), 0.0).astype(np.float32)
 
     def _peak_time(self, curves: np.ndarray) -> np.ndarray:
         """Time of the maximum of curves (N, n) on the curve grid, s, between samples by a parabola."""

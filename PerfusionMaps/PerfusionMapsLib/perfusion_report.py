@@ -45,6 +45,9 @@ UNCALIBRATED = (
 _IDENTITY = ("patient", "birth", "accession", "referring", "operator_name", "operatorsname", "institution", "physician")
 _LONGEST_LIST = 12
 
+BESIDE_CODES = ("other_series", "skipped_file")
+"""Notes of the reader about what lies beside the series; one line holds them all."""
+
 
 def write_report(folder: Path, result: PerfusionResult, patient: str | None = None, tissue: tuple[Curve, ...] = ()) -> None:
     """Write ``qa_aif_vof.png``, ``qa_tmax_mip.png``, ``qa_core_penumbra.png``, ``qa_motion.png`` and ``report.html``.
@@ -135,8 +138,12 @@ def _headlines(result: PerfusionResult) -> tuple[Headline, ...]:
 
 def _quality(result: PerfusionResult) -> Section:
     """The flags, the most severe first, and the warning about relative maps."""
+    raised = result.metrics.get("qc", [])
+    beside = [str(flag.get("message", "")) for flag in raised if flag.get("code") in BESIDE_CODES]
     flags = [Flag(SEVERITIES.get(str(flag.get("severity", "")).lower(), "warning"), str(flag.get("message", "")), str(flag.get("code", "")))
-             for flag in result.metrics.get("qc", [])]
+             for flag in raised if flag.get("code") not in BESIDE_CODES]
+    if beside:
+        flags.append(Flag("info", "Also in the folder, not used: " + "; ".join(beside) + ".", "not_used"))
     flags += [Flag("error", str(reason)) for reason in result.metrics.get("reasons", [])]
     flags.sort(key=lambda flag: ("error", "warning", "info").index(flag.severity))
     loud = () if is_calibrated(result) else (Note(UNCALIBRATED, loud=True),)

@@ -31,10 +31,10 @@ from .perfusion_metrics import metrics_document
 from .perfusion_result import MAP_UNITS, PerfusionResult
 from .quality_flags import quality_flags
 from .study_observations import observations, tissue_curve, venous_transit
-from .tissue_classes import classify_tissue
+from .tissue_classes import Enhancement, classify_tissue, summarize_enhancement
 from .tissue_maps import estimate_maps
 from .venous_output import VeinScaling, find_vein, vein_scaling
-from .venous_sinuses import VenousSinuses, find_sinuses
+from .venous_sinuses import find_sinuses
 from .vessel_candidates import vessel_candidates
 
 FINE_PIXEL_MM = 0.7
@@ -83,9 +83,15 @@ def analyze(series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), st
 
     vessels = find_vessels(still, grid, bolus, space, request, steps("vessels", "Finding artery and vein"))
     del still, series
-    tissue = tissue_of(grid, baseline, mean, brain, bolus, request, steps("tissue", "Classifying tissue"))
-    sinuses = VenousSinuses(None, None) if vessels.vof is None else find_sinuses(grid, bolus, vessels.vof, plane, brain, space)
-    fitted = brain | sinuses.region(brain.shape)
+    progress = steps("tissue", "Classifying tissue")
+    enhancement = summarize_enhancement(grid, bolus)
+    progress(0.6)
+    tissue = tissue_of(request, baseline, mean, brain, enhancement)
+    sinuses = find_sinuses(grid, bolus, vessels.vof, plane, space, vessels.scaling.truncated, enhancement)
+    progress(1.0)
+    fitted = brain.copy()
+    for sinus in (sinuses.superior_sagittal, sinuses.torcula):
+        fitted |= False if sinus is None else sinus
     maps = estimate_maps(grid, fitted, tissue, vessels.aif, request.engine, steps("maps", "Computing maps"))
     venous = venous_transit(vessels, sinuses, maps["tmax"])
     maps = {name: np.where(brain, values, np.float32(0)) for name, values in maps.items()}
@@ -239,15 +245,14 @@ def on_grid(curve: InputFunction, geometry: Geometry) -> InputFunction:
     return replace(curve, voxels=np.clip(voxels, 0, np.array(geometry.size) - 1))
 
 
-def tissue_of(grid: TimeSeries, baseline: Volume, mean: Volume, brain: np.ndarray, bolus: Bolus, request: AnalysisRequest, progress: Progress = silent):
+def tissue_of(request: AnalysisRequest, baseline: Volume, mean: Volume, brain: np.ndarray, enhancement: Enhancement) -> np.ndarray:
     """Brain tissue without cerebrospinal fluid, vessels and bone; a user's tissue mask replaces it within the brain."""
-    if request.tissue_mask is not None:
-        tissue = read_mask(request.tissue_mask, grid.geometry, "tissue mask") & brain
-        if not tissue.any():
-            raise RequestRefused(f"the tissue mask '{request.tissue_mask.name}' does not overlap the brain; check that it belongs to this study")
-        return tissue
-    classes = classify_tissue(grid, baseline, mean, brain, bolus, threads=request.engine.threads, progress=progress)
-    return classes.tissue
+    if request.tissue_mask is None:
+        return classify_tissue(baseline, mean, brain, enhancement).tissue
+    tissue = read_mask(request.tissue_mask, mean.geometry, "tissue mask") & brain
+    if not tissue.any():
+        raise RequestRefused(f"the tissue mask '{request.tissue_mask.name}' does not overlap the brain; check that it belongs to this study")
+    return tissue
 
 
 def add_relative_maps(maps: dict[str, np.ndarray], masks: dict[str, np.ndarray], found: Lesions) -> None:

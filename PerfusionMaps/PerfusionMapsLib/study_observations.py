@@ -103,7 +103,7 @@ def venous_transit(vessels, sinuses: VenousSinuses, tmax: np.ndarray) -> VenousT
     if vessels.vof is None:
         return VenousTransit()
     lag = _timing(vessels.vof)[1] - _timing(vessels.measured_aif)[1]
-    medians = [None if part is None else float(np.median(tmax[part])) for part in (sinuses.sagittal, sinuses.torcula)]
+    medians = [None if part is None else float(np.median(tmax[part])) for part in (sinuses.superior_sagittal, sinuses.torcula)]
     return VenousTransit(*medians, float(lag), vessels.scaling.truncated)
 
 

@@ -10,6 +10,7 @@ Wu O et al., Magn Reson Med 2003;50:164-174.
 
 import numpy as np
 
+from .calling_thread_product import product
 from .residue_dictionary import ResidueDictionary
 from .threshold_scale import ThresholdOperator, read_residue, threshold_operator
 
@@ -21,7 +22,7 @@ OSVD_TRUNCATIONS = (0.02, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50, 0.60, 
 
 def bcsvd(dictionary: ResidueDictionary, operator: ThresholdOperator, components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Flow (1/s), time of the maximum (s) and delay (s) of curves given as components (P, n)."""
-    residues = (operator.matrix @ dictionary.curve_predictor) @ components
+    residues = product(operator.matrix @ dictionary.curve_predictor, components)
     flow, tmax = read_residue(residues, operator.step)
     return flow, tmax, half_rise(residues, operator.step)
 
@@ -44,7 +45,7 @@ def osvd(dictionary: ResidueDictionary, aif, components, sampling_step: float):
     left = np.arange(count)
     for truncation in OSVD_TRUNCATIONS:
         operator = threshold_operator(dictionary.curve_times, aif, truncation)
-        residues = (operator.matrix @ dictionary.curve_predictor) @ components[:, left]
+        residues = product(operator.matrix @ dictionary.curve_predictor, components[:, left])
         stride = max(1, round(sampling_step / operator.step))
         bend = np.roll(residues, stride, axis=0) - 2.0 * residues + np.roll(residues, -stride, axis=0)
         index = np.abs(bend).mean(axis=0) / np.maximum(residues.max(axis=0), 1e-12)

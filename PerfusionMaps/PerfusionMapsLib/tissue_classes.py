@@ -1,32 +1,54 @@
-"""Gray matter, white matter, cerebrospinal fluid and vessels of the brain; what is left for lesions to be looked for in."""
+"""Gray matter, white matter, fluid, vessels and bone inside the brain mask, and the tissue that perfusion is judged in."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from CTPerfusionSuiteLib.progress import Progress, silent
-from CTPerfusionSuiteLib.volumes import TimeSeries, Volume
+from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries, Volume
 
 from .bolus_arrival import Bolus
 
-FLUID_HU = 8.0
-"""Cerebrospinal fluid on CT."""
-FLUID_LIMIT_HU = (15.0, 23.0)
-"""Bounds of the density below which a voxel is mostly fluid, whatever the patient's brain density."""
-GRAY_PERCENTILE = 70.0
-"""Percentile of brain density that stands for gray matter, which is what fluid mostly borders on."""
-DENSE_HU = 75.0
-"""Denser than any perfused brain: bone at the rim, calcification."""
-VESSEL_SHARE = 2.5
-"""Enhancement area of a vessel over that of the median tissue."""
-SHIFTS_S = (-4.0, 0.0, 4.0, 8.0)
-SMOOTH_MM = 0.7
+BONE_HU = 90.0
+VESSEL_FACTOR = 2.5
+FLUID_SHARE = 0.5
+BLURRED_FLUID_SHARE = 0.66
+BELOW_SURROUNDINGS_HU = 5.0
+SURROUNDINGS_MM = 4.0
+DENSE_ABOVE_MODE_HU = 28.0
+SMALLEST_ISLAND_ML = 0.5
+
+
+@dataclass(frozen=True)
+class Enhancement:
+    """What the bolus did in each voxel, (K, J, I) float32.
+
+    Attributes
+    ----------
+    area : ndarray
+        Area under the enhancement from arrival to the end of the scan, HU s.
+    peak_hu : ndarray
+        Maximum of the running mean of three frames above the baseline, HU.
+    peak_s : ndarray
+        Its time, seconds from the first frame.
+    """
+
+    area: np.ndarray
+    peak_hu: np.ndarray
+    peak_s: np.ndarray
 
 
 @dataclass(frozen=True)
 class TissueClasses:
-    """Bool masks (K, J, I) within the brain mask; `tissue` is gray and white matter without vessels, fluid and dense voxels."""
+    """Boolean masks (K, J, I) inside the brain mask.
+
+    Attributes
+    ----------
+    gray, white, csf, vessels, bone : ndarray of bool
+        Disjoint; together with dense remains (calcification, blood) they fill the brain mask.
+    tissue : ndarray of bool
+        Brain without fluid, vessels, bone, and edges that bone blurs into: what perfusion is judged in.
+    """
 
     gray: np.ndarray
     white: np.ndarray
@@ -36,82 +58,119 @@ class TissueClasses:
     tissue: np.ndarray
 
 
-def classify_tissue(
-    series: TimeSeries, baseline: Volume, mean: Volume, brain: np.ndarray, bolus: Bolus, threads: int | None = None, progress: Progress = silent
-) -> TissueClasses:
-    """Classes of brain voxels from density and enhancement.
+def summarize_enhancement(series: TimeSeries, bolus: Bolus) -> Enhancement:
+    """Area, peak and time to peak of every voxel, one frame in memory at a time."""
+    values, times = series.values, series.slice_times
+    frames, slices = times.shape
+    widths = np.gradient(times, axis=0)
+    widths = np.where(times > bolus.arrival_s, widths, 0.0).astype(np.float32)
+    baseline = np.zeros(values.shape[1:], dtype=np.float32)
+    for frame in bolus.baseline_frames:
+        baseline += values[frame]
+    baseline /= len(bolus.baseline_frames)
+    area = np.zeros_like(baseline)
+    peak = np.full_like(baseline, -np.inf)
+    when = np.zeros_like(baseline)
+    window = [values[0].astype(np.float32)] * 2
+    for frame in range(frames):
+        current = values[frame].astype(np.float32)
+        area += widths[frame][:, None, None] * (current - baseline)
+        window = [*window[-2:], current]
+        if frame >= 2:
+            level = (window[0] + window[1] + window[2]) / 3.0
+            higher = level > peak
+            peak[higher] = level[higher]
+            when = np.where(higher, times[frame - 1][:, None, None].astype(np.float32), when)
+    return Enhancement(area, peak - baseline, when)
+
+
+def classify_tissue(baseline: Volume, mean: Volume, brain: np.ndarray, enhancement: Enhancement) -> TissueClasses:
+    """Classify the voxels of the brain mask.
+
+    Fluid is told from tissue in the mean of all frames (whose noise is a fraction of one frame's) at about half of the tissue's own
+    level, so that poorly enhancing infarct core stays tissue while old cavities and the rims of sulci and ventricles do not; vessels
+    are what enhances far more than tissue.
 
     Parameters
     ----------
-    series : TimeSeries
-        The analysis grid, motion corrected.
     baseline, mean : Volume
-        Means of the frames before the bolus and of all frames, HU.  Density is read from the latter: its noise is the lowest there is.
-    brain : ndarray (K, J, I) of bool
-    bolus : Bolus
-    threads : int, optional
-        Unused cores cost nothing here; kept for symmetry with the other steps.
-    progress : Progress
-
-    Notes
-    -----
-    Fluid is gated on the mean of all frames, so that the rims of sulci and ventricles, which enhance little, cannot pass for ischemic
-    core; ischemic tissue is only a few HU less dense than normal and stays.
+        Means of the frames before the bolus and of all frames, HU.
+    brain : ndarray of bool (K, J, I)
+    enhancement : Enhancement
+        From `summarize_enhancement`.
     """
-    geometry = series.geometry
-    spacing = geometry.spacing
-    sigma = [0.0, SMOOTH_MM / spacing[1], SMOOTH_MM / spacing[0]]
-    density = _masked_smooth(np.asarray(mean.values, np.float32), brain, sigma)
-    gray_hu = float(np.percentile(density[brain], GRAY_PERCENTILE)) if brain.any() else 37.0
-    limit = float(np.clip(0.5 * (FLUID_HU + gray_hu), *FLUID_LIMIT_HU))
-    csf = brain & (density < limit)
-    bone = brain & (density > DENSE_HU)
-    progress(0.3)
-    area = enhancement_area(series, brain, bolus)
-    progress(0.9)
-    solid = brain & ~csf & ~bone
-    reference = float(np.median(area[solid])) if solid.any() else 1.0
-    vessels = brain & (area > VESSEL_SHARE * max(reference, 1e-6))
-    bone &= ~vessels
-    tissue = brain & ~csf & ~bone & ~vessels
-    middle = _threshold(density[tissue]) if tissue.any() else 0.0
-    progress(1.0)
-    return TissueClasses(tissue & (density >= middle), tissue & (density < middle), csf, vessels, bone, tissue)
+    geometry = mean.geometry
+    image = np.nan_to_num(np.asarray(mean.values, dtype=np.float32))
+    before = np.nan_to_num(np.asarray(baseline.values, dtype=np.float32))
+    bone = brain & (_within(before, brain, geometry, 0.5) > BONE_HU)
+    soft = brain & ~bone
+    smooth = _within(image, soft, geometry, 0.8)
+    mode = _mode(smooth[soft & (smooth > 15.0) & (smooth < 60.0)])
+
+    # Vessels by their enhancement; the noise of the area must not make vessels of noisy tissue.
+    area = _within(enhancement.area, soft, geometry, 0.8)
+    plain = soft & (smooth > 0.6 * mode) & (smooth < mode + 15.0)
+    middle = float(np.median(area[plain])) if plain.any() else 0.0
+    spread = 1.4826 * float(np.median(np.abs(area[plain] - middle))) if plain.any() else 0.0
+    vessels = soft & (area > max(VESSEL_FACTOR * middle, middle + 4.0 * spread))
+
+    csf = _fluid(smooth, soft, mode, geometry) & ~vessels
+    dense = soft & ~vessels & (smooth > mode + DENSE_ABOVE_MODE_HU)
+    tissue = soft & ~vessels & ~csf & ~dense
+    tissue = _without_islands(tissue, geometry)
+    split = _two_class_threshold(_within(image, tissue, geometry, 1.5)[tissue]) if tissue.any() else mode
+    level = _within(image, tissue, geometry, 1.5)
+    gray = tissue & (level >= split)
+    return TissueClasses(gray, tissue & ~gray, csf, vessels, bone, tissue)
 
 
-def enhancement_area(series: TimeSeries, brain: np.ndarray, bolus: Bolus) -> np.ndarray:
-    """Enhancement of each voxel relative to the whole head, float32 (K, J, I): a matched filter with the head's curve.
+def _fluid(smooth: np.ndarray, soft: np.ndarray, mode: float, geometry: Geometry) -> np.ndarray:
+    """Voxels at least half filled with fluid.
 
-    The head's curve is shifted by a few seconds either way and the best match counts, so that early arteries and late veins and
-    collaterals are not missed.  Its noise is far below that of a plain sum over the frames.
+    Clear fluid is dark whatever surrounds it.  A voxel half of fluid is no darker than old white matter disease or infarct core; it
+    counts as fluid only beside clear fluid or the border of the brain, or where it is a dark line in brighter surroundings.
     """
-    times = series.slice_times
-    best = np.full(brain.shape, -np.inf, np.float32)
-    for k in np.flatnonzero(brain.any(axis=(1, 2))):
-        inside = np.flatnonzero(brain[k])
-        curves = series.values[:, k].reshape(len(times), -1)[:, inside].astype(np.float32)
-        shapes = np.stack([np.interp(times[:, k] - shift, bolus.times, bolus.head_curve) for shift in SHIFTS_S])
-        shapes -= shapes.mean(axis=1, keepdims=True)
-        norms = np.einsum("st,st->s", shapes, shapes)
-        shapes = shapes[norms > 0.05 * norms.max()] / norms[norms > 0.05 * norms.max(), None]
-        best[k].reshape(-1)[inside] = (shapes.astype(np.float32) @ curves).max(axis=0)
-    return np.where(brain, best, 0.0).astype(np.float32)
+    fluid = soft & (smooth < FLUID_SHARE * mode)
+    blurred = soft & (smooth < BLURRED_FLUID_SHARE * mode)
+    cross = ndimage.generate_binary_structure(2, 1)[None]
+    beside = ndimage.binary_dilation(fluid | ~soft, structure=cross)
+    surroundings = _within(smooth, soft & ~fluid, geometry, SURROUNDINGS_MM)
+    return fluid | (blurred & (beside | (smooth < surroundings - BELOW_SURROUNDINGS_HU)))
 
 
-def _masked_smooth(values: np.ndarray, mask: np.ndarray, sigma) -> np.ndarray:
-    """Gaussian smoothing within a mask (normalized convolution); the values themselves outside."""
+def _within(values: np.ndarray, mask: np.ndarray, geometry: Geometry, sigma_mm: float) -> np.ndarray:
+    """In-plane Gaussian mean over the voxels of a mask only (normalized convolution), float32; 0 far from the mask."""
+    sigma = [0.0] + [max(0.5, sigma_mm / s) for s in geometry.spacing[1::-1]]
     weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
-    smooth = ndimage.gaussian_filter(np.where(mask, values, 0.0), sigma) / np.maximum(weight, 1e-3)
-    return np.where(mask, smooth, values)
+    return ndimage.gaussian_filter(np.where(mask, values, 0.0).astype(np.float32), sigma) / np.maximum(weight, 1e-3)
 
 
-def _threshold(values: np.ndarray) -> float:
-    """Otsu's threshold between two classes of density, HU (Otsu N, IEEE Trans Syst Man Cybern 1979;9:62-66)."""
-    low, high = np.percentile(values, (1.0, 99.0))
-    counts, edges = np.histogram(values, bins=64, range=(low, max(high, low + 1e-3)))
+def _mode(values: np.ndarray) -> float:
+    """Most common level, HU, of the brain's tissue."""
+    if values.size < 50:
+        return 33.0
+    counts, edges = np.histogram(values, bins=90, range=(15.0, 60.0))
+    counts = ndimage.gaussian_filter1d(counts.astype(float), 4.0)
+    return float(edges[int(np.argmax(counts))] + 0.25)
+
+
+def _two_class_threshold(values: np.ndarray) -> float:
+    """Threshold between gray and white matter by Otsu's criterion (IEEE Trans Syst Man Cybern 1979;9:62-66)."""
+    low, high = np.percentile(values, [2.0, 98.0])
+    counts, edges = np.histogram(values, bins=128, range=(low, max(high, low + 1.0)))
     centers = 0.5 * (edges[1:] + edges[:-1])
     below = np.cumsum(counts)
     above = below[-1] - below
-    mean_below = np.cumsum(counts * centers) / np.maximum(below, 1)
-    mean_above = (np.sum(counts * centers) - np.cumsum(counts * centers)) / np.maximum(above, 1)
-    return float(centers[np.argmax(below * above * (mean_below - mean_above) ** 2)])
+    sums = np.cumsum(counts * centers)
+    between = below * above * (sums / np.maximum(below, 1) - (sums[-1] - sums) / np.maximum(above, 1)) ** 2
+    return float(edges[int(np.argmax(between)) + 1])
+
+
+def _without_islands(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The mask without connected parts under half a milliliter (rims of sulci, septa)."""
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    keep = np.bincount(labels.ravel()) * geometry.voxel_volume_ml >= SMALLEST_ISLAND_ML
+    keep[0] = False
+    return keep[labels]

@@ -20,6 +20,7 @@ APART_MM = 12.0
 CANDIDATES = 4
 VEIN_BASELINE_HU = (0.0, 160.0)
 TAIL_SHARE = 0.30
+NOISY_AREA = 0.08
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,11 @@ def vein_scaling(aif: InputFunction, vof: InputFunction | None, scan_end_s: floa
         ratio, how = vein.area / artery.area, "first-pass gamma-variate fits, because the scan truncates the venous curve"
     else:
         ratio, how = area_until(vof, end) / max(area_until(aif, end), 1e-6), f"areas up to {end:.0f} s"
-        fitted = vein.area / artery.area
-        if artery.height_hu < 5.0 * artery.residual_hu or not 0.5 < ratio / fitted < 2.0:
-            # A faint arterial curve has an area ruled by its baseline; the fit over all frames is steadier.
-            ratio, how = fitted, "first-pass gamma-variate fits, because the arterial curve is noisy"
+        # The error of an area is mostly that of its baseline, summed over the whole scan; a fit has its own free baseline.
+        frames = np.asarray(aif.times).size
+        error = artery.residual_hu * np.sqrt(1.0 + frames / 6.0) * (end - float(aif.times[0])) / np.sqrt(frames)
+        if error > NOISY_AREA * area_until(aif, end):
+            ratio, how = vein.area / artery.area, "first-pass gamma-variate fits, because the arterial curve is noisy"
     if ratio <= 1.0:
         return VeinScaling(1.0, True, truncated, True, f"The artery has the larger area ({how}), so no scaling is needed.")
     return VeinScaling(float(ratio), True, truncated, True, f"Scaled up by {ratio:.2f} to the area of the vein ({how}).")
@@ -153,7 +155,7 @@ class FirstPass:
 
 
 def first_pass_fit(curve: InputFunction) -> FirstPass | None:
-    """Fit of a gamma variate from the first frame to where the falling curve reaches 40 % of its peak; None without a peak."""
+    """Fit of a gamma variate over a free constant from the first frame to where the falling curve reaches 40 % of its peak; None without a peak."""
     times, hu = np.asarray(curve.times, float), np.asarray(curve.hu, float)
     start = fit_curves(hu[:, None] - hu.mean(), bolus_shapes(times))
     height, peak, fwhm = float(start.height_hu[0]), float(start.peak_s[0]), float(start.fwhm_s[0])
@@ -168,11 +170,11 @@ def first_pass_fit(curve: InputFunction) -> FirstPass | None:
         return None
 
     def misfit(p):
-        return gamma_variate(x, p[1] - np.exp(p[2]) * np.exp(p[3]), np.exp(p[2]), np.exp(p[3]), p[0]) - y
+        return p[4] + gamma_variate(x, p[1] - np.exp(p[2]) * np.exp(p[3]), np.exp(p[2]), np.exp(p[3]), p[0]) - y
 
     exponent = 4.0
-    first = np.array([height, peak, np.log(exponent), np.log(max(0.3, fwhm / (2.355 * np.sqrt(exponent))))])
-    bounds = ([0.2 * height, peak - fwhm, np.log(1.0), np.log(0.15)], [3.0 * height, peak + fwhm, np.log(20.0), np.log(15.0)])
+    first = np.array([height, peak, np.log(exponent), np.log(max(0.3, fwhm / (2.355 * np.sqrt(exponent)))), 0.0])
+    bounds = ([0.2 * height, peak - fwhm, np.log(1.0), np.log(0.15), -0.3 * height], [3.0 * height, peak + fwhm, np.log(20.0), np.log(15.0), 0.3 * height])
     result = least_squares(misfit, np.clip(first, *bounds), bounds=bounds, loss="soft_l1", f_scale=max(1.0, 0.05 * height))
     height, peak, exponent, scale = float(result.x[0]), float(result.x[1]), float(np.exp(result.x[2])), float(np.exp(result.x[3]))
     fine = np.linspace(peak - exponent * scale, peak + 30.0 * scale, 4000)

@@ -1,4 +1,4 @@
-"""The superior sagittal sinus and the torcula, grown from the venous curve along the posterior midline."""
+"""Superior sagittal sinus and torcula, grown from the venous output along the posterior midline (for prolonged venous transit)."""
 
 from dataclasses import dataclass
 
@@ -10,103 +10,127 @@ from CTPerfusionSuiteLib.volumes import TimeSeries
 from .bolus_arrival import Bolus
 from .input_functions import InputFunction
 from .midsagittal_plane import MidsagittalPlane
+from .tissue_classes import Enhancement, summarize_enhancement
+from .vessel_candidates import depth_mm
 
 MIDLINE_MM = 9.0
-"""Half width of the strip about the midsagittal plane that holds both sinuses."""
-CORRELATION = 0.7
-AREA_SHARE = 0.35
-"""Least enhancement of a sinus voxel as a share of the VOF's (partial volume with bone and brain)."""
-LATERAL_MM = (15.0, 45.0)
-"""Where a transverse sinus lies beside the midline at the height of the torcula."""
-TORCULA_MM = 10.0
-"""Height above the highest transverse sinus that still counts as torcula."""
-SMALLEST_VOXELS = 4
+WALL_MM = 14.0
+BRIGHT_SHARE = 0.4
+EARLIER_THAN_VEIN_S = 3.0
+TRANSVERSE_MM = (14.0, 45.0)
+TORCULA_HALF_HEIGHT_MM = 8.0
+SMALLEST_ML = 0.05
 
 
 @dataclass(frozen=True)
 class VenousSinuses:
-    """Bool masks (K, J, I); None where the scan does not cover the sinus."""
+    """Where the large midline sinuses are.
 
-    sagittal: np.ndarray | None
+    Attributes
+    ----------
+    superior_sagittal, torcula : ndarray of bool (K, J, I), or None
+        None when the sinus is not covered or its curve is truncated.
+    superior_sagittal_status, torcula_status : str
+        "found", "not covered" or "truncated".
+    """
+
+    superior_sagittal: np.ndarray | None
     torcula: np.ndarray | None
-
-    def region(self, shape: tuple[int, int, int]) -> np.ndarray:
-        """Both together, bool of `shape`."""
-        both = np.zeros(shape, bool)
-        for part in (self.sagittal, self.torcula):
-            if part is not None:
-                both |= part
-        return both
+    superior_sagittal_status: str
+    torcula_status: str
 
 
-def find_sinuses(
-    series: TimeSeries, bolus: Bolus, vof: InputFunction, plane: MidsagittalPlane, brain: np.ndarray, space: np.ndarray
-) -> VenousSinuses:
-    """Regions with the venous curve at the posterior midline.
+def find_sinuses(series: TimeSeries, bolus: Bolus, vof: InputFunction | None, plane: MidsagittalPlane, intracranial: np.ndarray,
+                 truncated: bool = False, enhancement: Enhancement | None = None) -> VenousSinuses:
+    """Regions of the superior sagittal sinus and of the torcula.
+
+    Voxels that enhance at least 0.4 times as much as the venous output and not earlier, near the midline and the inner table, are
+    joined to the venous output (or to the brightest of them where that lies elsewhere).  Where transverse sinuses leave to the sides,
+    the level is that of the torcula, and the sagittal sinus lies above it.
 
     Parameters
     ----------
     series : TimeSeries
-        The analysis grid, motion corrected.
     bolus : Bolus
-    vof : InputFunction
+    vof : InputFunction or None
+        The venous output with its voxels.
     plane : MidsagittalPlane
-    brain, space : ndarray (K, J, I) of bool
-        Brain mask, and the wider intracranial space that holds the sinuses.
-
-    Notes
-    -----
-    The torcula is where the transverse sinuses leave the midline: slices with venous voxels on a side behind the brain's center, and
-    up to 10 mm above; the sagittal sinus is the rest above it.
+    intracranial : ndarray of bool (K, J, I)
+        From `brain_mask.intracranial_space`.
+    truncated : bool
+        Whether the venous curve is truncated (`venous_output.VeinScaling.truncated`): a Tmax of it would mean nothing.
+    enhancement : Enhancement, optional
+        From `tissue_classes.summarize_enhancement`, to save a pass over the series.
     """
-    venous = _venous_voxels(series, vof, space)
+    if vof is None:
+        return VenousSinuses(None, None, "not covered", "not covered")
+    if truncated:
+        return VenousSinuses(None, None, "truncated", "truncated")
+    enhancement = summarize_enhancement(series, bolus) if enhancement is None else enhancement
     geometry = series.geometry
-    distance = plane.distance_map(geometry)
-    center = geometry.to_lps(np.argwhere(brain)[:, ::-1]).mean(axis=0)
-    k, j, i = (np.arange(n, dtype=float) for n in geometry.shape)
-    rows = geometry.matrix
-    y = rows[1, 3] + k[:, None, None] * rows[1, 2] + j[None, :, None] * rows[1, 1] + i[None, None, :] * rows[1, 0]
-    z = rows[2, 3] + k[:, None, None] * rows[2, 2] + j[None, :, None] * rows[2, 1] + i[None, None, :] * rows[2, 0]
-    depth = ndimage.distance_transform_edt(space, sampling=geometry.spacing[::-1]) if space.any() else np.zeros(geometry.shape)
-    behind = y > center[1]
-    midline = venous & behind & (np.abs(distance) < MIDLINE_MM) & (depth < 14.0)
-    midline = _seen_with(midline, vof, geometry)
-    if np.count_nonzero(midline) < SMALLEST_VOXELS:
-        return VenousSinuses(None, None)
-    beside = venous & behind & (np.abs(distance) > LATERAL_MM[0]) & (np.abs(distance) < LATERAL_MM[1]) & (depth < 10.0)
-    wide = [np.count_nonzero(beside[s]) for s in range(geometry.shape[0])]
-    transverse = [s for s in range(geometry.shape[0]) if wide[s] >= max(SMALLEST_VOXELS, 0.5 * max(wide))] if max(wide) >= SMALLEST_VOXELS else []
-    torcula = np.zeros_like(midline)
-    if transverse:
-        top = max(float(z[s].mean()) for s in transverse)
-        torcula = midline & (z <= top + TORCULA_MM)
-    sagittal = midline & ~torcula
-    return VenousSinuses(*(part if np.count_nonzero(part) >= SMALLEST_VOXELS else None for part in (sagittal, torcula)))
+    away = plane.distance_map(geometry)
+    bright = _bright(enhancement, vof, intracranial)
+    center = geometry.to_lps(np.argwhere(intracranial)[:, ::-1]).mean(axis=0)
+    posterior = _coordinate(geometry, 1) > center[1]
+    height = _coordinate(geometry, 2)
+    near_wall = depth_mm(intracranial, series) <= WALL_MM
+    # Over the vertex the sinus runs within the slice, far from the outline's nearest point at the back but still at the inner table.
+    midline = bright & (np.abs(away) <= MIDLINE_MM) & near_wall & (posterior | (height > center[2]))
+    grown = _grown(midline, vof, enhancement)
+    if grown is None or np.count_nonzero(grown) * geometry.voxel_volume_ml < SMALLEST_ML:
+        return VenousSinuses(None, None, "not covered", "not covered")
+    level = _transverse_level(bright & near_wall & posterior, away, height, grown)
+    if level is None:
+        return VenousSinuses(grown, None, "found", "not covered")
+    torcula = grown & posterior & (np.abs(height - level) <= TORCULA_HALF_HEIGHT_MM)
+    sagittal = grown & ~torcula & (height > level)
+    found = [region if np.count_nonzero(region) * geometry.voxel_volume_ml >= SMALLEST_ML else None for region in (sagittal, torcula)]
+    return VenousSinuses(*found, *("not covered" if region is None else "found" for region in found))
 
 
-def _venous_voxels(series: TimeSeries, vof: InputFunction, space: np.ndarray) -> np.ndarray:
-    """Voxels whose curve resembles the VOF in shape and comes near it in size, bool (K, J, I)."""
-    found = np.zeros(space.shape, bool)
-    for k in np.flatnonzero(space.any(axis=(1, 2))):
-        times = series.slice_times[:, k]
-        shape = np.interp(times, vof.times, vof.hu)
-        shape = (shape - shape.mean()).astype(np.float32)
-        energy = float(shape @ shape)
-        inside = np.flatnonzero(space[k])
-        curves = series.values[:, k].reshape(len(times), -1)[:, inside].astype(np.float32)
-        curves -= curves.mean(axis=0)
-        product = shape @ curves
-        norm = np.sqrt(np.maximum(np.einsum("tn,tn->n", curves, curves), 1e-6) * energy)
-        found[k].reshape(-1)[inside] = (product / norm > CORRELATION) & (product / energy > AREA_SHARE)
-    return found
+def _bright(enhancement: Enhancement, vof: InputFunction, intracranial: np.ndarray) -> np.ndarray:
+    """Intracranial voxels enhancing much and not early."""
+    if len(vof.voxels):
+        level = float(np.median(enhancement.area[tuple(vof.voxels[:, ::-1].T)]))
+        peak_s = float(np.median(enhancement.peak_s[tuple(vof.voxels[:, ::-1].T)]))
+    else:
+        level, peak_s = float(np.trapezoid(vof.hu, vof.times)), vof.peak_time_s
+    return intracranial & (enhancement.area >= BRIGHT_SHARE * level) & (enhancement.peak_s >= peak_s - EARLIER_THAN_VEIN_S)
 
 
-def _seen_with(mask: np.ndarray, vof: InputFunction, geometry) -> np.ndarray:
-    """The connected parts of a mask that hold a voxel of the VOF, or all of it when none does (a given curve)."""
-    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    if not count or not len(vof.lps):
-        return mask
-    voxels = np.rint(geometry.to_index(vof.lps)).astype(int)
-    inside = np.all((voxels >= 0) & (voxels < np.array(geometry.size)), axis=1)
-    hit = {int(labels[k, j, i]) for i, j, k in voxels[inside]} - {0}
-    return np.isin(labels, list(hit)) if hit else mask
+def _coordinate(geometry, axis: int) -> np.ndarray:
+    """One LPS coordinate of every voxel, mm, as an array that broadcasts to (K, J, I)."""
+    row = geometry.matrix[axis]
+    i, j, k = (np.arange(n) * step for n, step in zip(geometry.size, row[:3], strict=True))
+    return row[3] + k[:, None, None] + j[None, :, None] + i[None, None, :]
+
+
+def _grown(midline: np.ndarray, vof: InputFunction, enhancement: Enhancement) -> np.ndarray | None:
+    """The connected part of `midline` that holds the venous output, else the one that enhances most."""
+    labels, count = ndimage.label(midline, structure=np.ones((3, 3, 3)))
+    if count == 0:
+        return None
+    held = labels[tuple(vof.voxels[:, ::-1].T)] if len(vof.voxels) else np.zeros(0, int)
+    held = held[held > 0]
+    if held.size:
+        # Slices of several millimeters can part the sinus; every part as bright counts if it is not a speck.
+        chosen = {int(np.bincount(held).argmax())}
+    else:
+        total = np.bincount(labels.ravel(), np.where(midline, enhancement.area, 0.0).ravel())
+        total[0] = -np.inf
+        chosen = {int(np.argmax(total))}
+    sizes = np.bincount(labels.ravel())
+    largest = max(sizes[label] for label in chosen)
+    chosen |= {label for label in range(1, count + 1) if sizes[label] >= max(4, 0.2 * largest)}
+    return np.isin(labels, list(chosen))
+
+
+def _transverse_level(bright: np.ndarray, away: np.ndarray, height: np.ndarray, grown: np.ndarray) -> float | None:
+    """Height (LPS z, mm) at which sinuses leave the midline to either side; None when no slice shows them."""
+    lateral = bright & (np.abs(away) >= TRANSVERSE_MM[0]) & (np.abs(away) <= TRANSVERSE_MM[1])
+    count = lateral.sum(axis=(1, 2))
+    level = np.broadcast_to(height, lateral.shape).mean(axis=(1, 2))
+    if count.max() < 6:
+        return None
+    levels = level[(count >= 0.5 * count.max()) & grown.any(axis=(1, 2))]
+    return float(np.mean(levels)) if levels.size else None

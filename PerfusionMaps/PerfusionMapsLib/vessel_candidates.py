@@ -286,7 +286,7 @@ def grow_vessel(candidates: VesselCandidates, seed: int, eligible: np.ndarray, t
     trust : ndarray (N,)
         0...1, how far a voxel's own timing can be trusted; where it cannot, the tolerance is wider.
     share : float
-        Least brightness, as a fraction of the seed's.
+        Least brightness, as a fraction of the seed's; up to three voxels may be 0.2 dimmer.
     reach : int
         Half width of the searched box, voxels.
 
@@ -300,7 +300,7 @@ def grow_vessel(candidates: VesselCandidates, seed: int, eligible: np.ndarray, t
     near = (eligible & (np.abs(offset).max(axis=1) <= reach) & (candidates.column == candidates.column[seed])
             & (np.abs(candidates.peak_s - candidates.peak_s[seed]) <= 1.5 * tolerance)
             & (np.abs(candidates.half_rise_s - candidates.half_rise_s[seed]) <= tolerance)
-            & (height_hu >= share * height_hu[seed]))
+            & (height_hu >= (share - 0.2) * height_hu[seed]))
     near[seed] = True
     members = np.flatnonzero(near)
     box = np.zeros((2 * reach + 1,) * 3, dtype=bool)
@@ -308,8 +308,11 @@ def grow_vessel(candidates: VesselCandidates, seed: int, eligible: np.ndarray, t
     box[place] = True
     labels, _ = ndimage.label(box, structure=np.ones((3, 3, 3)))
     members = members[labels[place] == labels[reach, reach, reach]]
+    members = members[np.argsort(-height_hu[members])]
     wanted = int(np.clip(np.ceil((20.0 * candidates.noise_hu[seed] / max(float(height_hu[seed]), 1e-3)) ** 2), 4, 16))
-    return members[np.argsort(-height_hu[members])][:wanted]
+    bright = int(np.count_nonzero(height_hu[members] >= share * height_hu[seed]))
+    # Dimmer voxels join only as long as they still raise the signal of the mean over its noise.
+    return members[: min(wanted, max(bright, 3))]
 
 
 def vessel_curve(series: TimeSeries, bolus: Bolus, candidates: VesselCandidates, members: np.ndarray) -> tuple[InputFunction, BolusFit]:

@@ -1,7 +1,6 @@
 """How well an analysis found what a simulated study holds."""
 
 import numpy as np
-
 from PerfusionMapsLib.analysis_request import AnalysisRequest
 from PerfusionMapsLib.perfusion_result import PerfusionResult
 from PerfusionMapsLib.pipeline import analyze

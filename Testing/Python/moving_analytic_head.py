@@ -8,7 +8,6 @@ agree with itself.
 from dataclasses import dataclass
 
 import numpy as np
-
 from CTPerfusionSuiteLib.rigid_motion import RigidPose
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries
 
@@ -150,8 +149,7 @@ def _center(geometry):
     return geometry.to_lps((np.asarray(geometry.size) - 1) / 2)
 
 
-def series(scan: Scan, poses, artery_peak_hu: float = 250.0, noise_hu: float = 5.0, step_s: float = 1.5, seed: int = 0,
-           static_noise: bool = False) -> TimeSeries:
+def series(scan: Scan, poses, artery_peak_hu: float = 250.0, noise_hu: float = 5.0, step_s: float = 1.5, seed: int = 0) -> TimeSeries:
     """A perfusion series of the head.
 
     Parameters
@@ -169,8 +167,8 @@ def series(scan: Scan, poses, artery_peak_hu: float = 250.0, noise_hu: float = 5
         if key not in maps:
             maps[key] = expose(scan, met)
         base, *fractions = maps[key]
-        frame = base + sum(f * c[t] for f, c in zip(fractions, curves)) + noise_hu * rng.standard_normal(base.shape, np.float32)
-        values[t] = np.round(frame)
+        frame = base + sum(f * c[t] for f, c in zip(fractions, curves, strict=True))
+        values[t] = np.round(frame + noise_hu * rng.standard_normal(base.shape, np.float32))
     return TimeSeries(values, scan.geometry, times)
 
 

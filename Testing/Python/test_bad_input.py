@@ -12,7 +12,6 @@ import time
 import damaged_studies
 import numpy as np
 import pytest
-
 from CTPerfusionSuiteLib.cli import main
 from CTPerfusionSuiteLib.nifti import write_series, write_volume
 from CTPerfusionSuiteLib.volumes import Volume

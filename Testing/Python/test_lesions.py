@@ -1,10 +1,13 @@
 """Stories about hypoperfusion, core and penumbra."""
 
+import time
+
 import numpy as np
 import pytest
 from CTPerfusionSuiteLib.volumes import Geometry
 from PerfusionMapsLib.hemisphere_mirror import mirrored, plane_between
 from PerfusionMapsLib.lesions import large_clusters, lesions, mask_names, relative_to
+from PerfusionMapsLib.perfusion_metrics import metrics_document
 from PerfusionMapsLib.perfusion_options import Thresholds
 
 GRID = Geometry((60, 70, 12), (3.0, 3.0, 5.0), (-90.0, -105.0, 0.0))
@@ -231,3 +234,33 @@ def test_a_tilted_and_shifted_head_is_mirrored_at_its_own_midline():
         assert 2 * (image & expected).sum() / (image.sum() + expected.sum()) > 0.9
         flipped = spot[:, :, ::-1]  # the middle of the image is not the middle of the head
         assert 2 * (flipped & expected).sum() / (flipped.sum() + expected.sum()) < 0.7
+
+
+def test_the_nested_search_finds_what_a_search_at_each_level_alone_finds():
+    maps, masks = head()
+    rng = np.random.default_rng(8)
+    maps["tmax"] = maps["tmax"] + rng.normal(0, 2.5, GRID.shape).astype(np.float32)
+    maps["operator_cbf"] = maps["operator_cbf"] * rng.uniform(0.3, 1.7, GRID.shape).astype(np.float32)
+    minimum = int(np.ceil(1.0 / GRID.voxel_volume_ml))
+    for thresholds in (Thresholds(), Thresholds(3.0, 0.5), Thresholds(5.0, 0.25), Thresholds(9.0, 0.15)):
+        found = lesions(maps, masks, thresholds, GRID)
+        relative = relative_to(maps["operator_cbf"], found.reference.flow)
+        assert np.array_equal(found.hypoperfusion, large_clusters(found.tissue & (maps["tmax"] > thresholds.tmax_s), minimum))
+        assert np.array_equal(found.tmax_gt["4"], large_clusters(found.tissue & (maps["tmax"] > 4), minimum))
+        assert np.array_equal(found.core, large_clusters(found.hypoperfusion & (relative < thresholds.rcbf), minimum))
+        for level, mask in found.rcbf_lt.items():
+            assert np.array_equal(mask, large_clusters(found.hypoperfusion & (relative < float(level)), minimum))
+
+
+def test_moving_a_threshold_on_a_large_study_takes_less_than_a_tenth_of_a_second():
+    grid = Geometry((256, 256, 16), (0.7, 0.8, 5.0), (-90.0, -105.0, 0.0))
+    maps, masks = head(grid)
+    maps["rcbf"] = maps.pop("operator_cbf") / np.float32(40.0)
+    maps["tmax"] = maps["tmax"] + np.random.default_rng(2).normal(0, 1.0, grid.shape).astype(np.float32)
+    best = np.inf
+    for tmax_s in (5.0, 6.5, 7.0, 8.0, 6.5):
+        began = time.process_time()
+        found = lesions(maps, masks, Thresholds(tmax_s, 0.25), grid)
+        metrics_document(found, maps, masks, grid, method="bayes")
+        best = min(best, time.process_time() - began)
+    assert best < 0.1

@@ -10,11 +10,13 @@ import pytest
 from CTPerfusionSuiteLib.volumes import Geometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PerfusionMapsLib.input_functions import InputFunction
 from PerfusionMapsLib.lesions import lesions
 from PerfusionMapsLib.perfusion_metrics import VenousTransit, flatten, metrics_document, refused_document, to_csv, to_json
 from PerfusionMapsLib.perfusion_options import Thresholds
 from PerfusionMapsLib.quality_flags import Observations, QualityFlag, Severity, flagged, lesion_flags, quality_flags
 from PerfusionMapsLib.trial_profiles import dawn_profile, trial_profiles
+from PerfusionMapsLib.truncation import tail_fraction, truncation_score
 
 GRID = Geometry((48, 48, 10), (4.0, 4.0, 5.0), (-94.0, -94.0, 0.0))
 X = GRID.to_lps(np.stack([*np.indices(GRID.shape)[::-1]], axis=-1))[..., 0]
@@ -283,3 +285,32 @@ def test_flags_from_the_maps_tell_of_missing_reference_and_of_both_sides():
     assert [flag.code for flag in lesion_flags(lesions(maps, masks, Thresholds(), GRID))] == ["no_reference", "bilateral_hypoperfusion"]
     maps["tmax"] = np.where(BRAIN, np.where(Y > 70, 2.0, 9.0), 0.0)
     assert "reference_both_hemispheres" in [flag.code for flag in lesion_flags(lesions(maps, masks, Thresholds(), GRID))]
+
+
+def bolus(times, peak_s, width_s, height=1.0):
+    return InputFunction(times, height * np.exp(-0.5 * ((times - peak_s) / (width_s / 2.35)) ** 2) + 0.1 * height * (times > peak_s))
+
+
+def test_the_earlier_a_scan_ends_the_likelier_it_is_called_truncated():
+    scores = []
+    for end in (22.0, 30.0, 38.0, 46.0, 55.0, 70.0):
+        times = np.arange(0.0, end + 0.1, 1.5)
+        artery, vein, tissue = bolus(times, 15.0, 8.0, 200.0), bolus(times, 22.0, 10.0, 300.0), bolus(times, 20.0, 12.0, 8.0)
+        scores.append([truncation_score(artery, v, times[-1], t) for v, t in ((None, None), (vein, None), (vein, tissue))])
+    scores = np.array(scores)
+    assert (np.diff(scores, axis=0) < 0).all()
+    assert (scores[0] > 0.85).all() and (scores[-1] < 0.05).all()
+
+
+def test_a_late_bolus_needs_a_longer_scan():
+    times = np.arange(0.0, 50.1, 1.5)
+    early = truncation_score(bolus(times, 10.0, 8.0), None, times[-1], bolus(times, 15.0, 12.0))
+    late = truncation_score(bolus(times, 35.0, 8.0), None, times[-1], bolus(times, 40.0, 12.0))
+    assert early < 0.2 and late > 0.8
+
+
+def test_the_end_of_a_curve_is_judged_against_its_peak():
+    times = np.arange(0.0, 40.1, 1.0)
+    assert tail_fraction(bolus(times, 15.0, 8.0, 200.0), 40.0) == pytest.approx(0.1, abs=0.01)
+    assert tail_fraction(InputFunction(times, np.minimum(times, 30.0)), 40.0) == 1.0
+    assert tail_fraction(InputFunction(times, np.where(times < 20, times, -1.0)), 40.0) == 0.0

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.integrate import quad
-
 from CTPerfusionSuiteLib.cli import main
 from CTPerfusionSuiteLib.phantoms.bolus import ArterialBolus, sample_bolus
 from CTPerfusionSuiteLib.phantoms.brain import simulate_brain
@@ -28,6 +26,7 @@ from CTPerfusionSuiteLib.phantoms.random_brains import RANDOM_STYLES, head_motio
 from CTPerfusionSuiteLib.phantoms.reference_operator import OPERATOR_STEP_S, operator_times, reference_maps, resample
 from CTPerfusionSuiteLib.phantoms.truth_lesions import truth_lesions
 from CTPerfusionSuiteLib.tracer_kinetics import Hematocrit, flow_scale, volume_scale
+from scipy.integrate import quad
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SMALL = BrainOptions(size=(80, 80), slices=8, fine_mm=1.9, noise_hu=0.0, seed=4)
@@ -60,7 +59,8 @@ def test_a_tissue_curve_is_the_convolution_integral_of_the_definition(shape):
 
     def integral(t):
         last = max(t - delay - KUDO_BOLUS.arrival, 1e-9)
-        return quad(lambda u: float(KUDO_BOLUS(t - delay - u)) * float(residue(shape, u, mtt)), 0, last, points=[min(mtt, last)], limit=400)[0]
+        edge = [min(mtt, last)]
+        return quad(lambda u: float(KUDO_BOLUS(t - delay - u)) * float(residue(shape, u, mtt)), 0, last, points=edge, limit=400)[0]
 
     kappa = 0.55 / 0.75
     expected = 1.05 * (cbf / 6000.0) / kappa * np.array([integral(t) for t in times])
@@ -350,7 +350,8 @@ def test_a_head_that_moves_by_one_pixel_shows_the_still_image_one_pixel_further(
     motion = np.zeros((40, 6))
     pixel = SMALL.fov_mm / SMALL.size[0]
     motion[20, 0], motion[25, 1], motion[30, 2], motion[35, 5] = pixel, -pixel, SMALL.slice_mm, 90.0
-    moved = simulate_brain(replace(SMALL, motion=motion)).series.values.astype(float)
+    study = simulate_brain(replace(SMALL, motion=motion))
+    moved = study.series.values.astype(float)
     still = stroke.series.values.astype(float)
     # Interpolation between fine voxels blurs bone a little; brain is compared.
     brain = stroke.mask("tissue")
@@ -369,6 +370,8 @@ def test_a_head_that_moves_by_one_pixel_shows_the_still_image_one_pixel_further(
     assert error(25, (0, -1, 0)) < 1.0 < error(25, (0, 1, 0))
     assert error(30, (1, 0, 0)) < 1.5 < error(30, (-1, 0, 0))
     assert np.array_equal(moved[10], still[10])
+    # The truth is that of the resting head.
+    assert np.array_equal(study.truth["tmax"].values, stroke.truth["tmax"].values)
 
 
 def test_drifts_spare_the_baseline_and_jolts_come_back():
@@ -391,6 +394,14 @@ def test_sixty_random_heads_cover_what_the_robustness_test_asks_for():
         assert np.all(np.diff(times, axis=0) > 0)
         assert times.max() > case.options.bolus.peak_time_s + 30.0
     assert random_case(7).options.aif_peak_hu == random_case(7).options.aif_peak_hu
+
+
+def test_a_scan_that_ends_before_the_bolus_has_no_lesion_to_find():
+    study = simulate_brain(replace(SMALL, frames=3))
+    assert study.series.values.shape[0] == 3
+    assert study.numbers["volumes_ml"] == {"hypoperfusion": 0.0, "core": 0.0, "penumbra": 0.0}
+    with pytest.raises(ValueError, match="no enhancement"):
+        reference_maps(np.zeros(20), np.zeros((2, 20)))
 
 
 def test_wrong_options_are_named():

@@ -239,8 +239,9 @@ class CurveTable:
         power, directions = np.linalg.eigh(sampled.T @ sampled)
         # Enough functions that a curve of the strongest flow is off by far less than a tenth of a HU.
         kept = power > (2e-5) ** 2 * power[-1]
+        kept[-1] = True
         coefficients = sampled @ directions[:, kept]
-        basis = (coefficients.T @ flat) / power[kept][:, None]
+        basis = (coefficients.T @ flat) / np.maximum(power[kept], 1e-30)[:, None]
         coefficients = coefficients.reshape(log_mtt.size, delays.size, -1).astype(np.float32)
         return cls(grid, basis, coefficients, log_mtt, delays)
 
@@ -252,7 +253,7 @@ class CurveTable:
         mw, dw = (m - mi).astype(np.float32), (d - di).astype(np.float32)
         flow = np.asarray(flow, np.float32)
         out = np.zeros((flow.size, self.coefficients.shape[-1]), np.float32)
-        table = self.coefficients.reshape(-1, out.shape[1])
+        table = self.coefficients.reshape(self.log_mtt.size * self.delays.size, -1)
         for step_m, weight_m in ((0, 1.0 - mw), (1, mw)):
             for step_d, weight_d in ((0, 1.0 - dw), (1, dw)):
                 nodes = (mi + step_m) * self.delays.size + di + step_d

@@ -42,7 +42,15 @@ def operator_times(last_s: float) -> np.ndarray:
 
 
 def inverse_operator(aif: np.ndarray, truncation: float = OPERATOR_TRUNCATION) -> np.ndarray:
-    """Truncated pseudo-inverse (L, N) of the block-circulant matrix of an AIF of N samples at 0.5 s, L = 2 N, unit 1/(HU s)."""
+    """Truncated pseudo-inverse (L, N) of the block-circulant matrix of an AIF of N samples at 0.5 s, L = 2 N, unit 1/(HU s).
+
+    Raises
+    ------
+    ValueError
+        The AIF shows no enhancement.
+    """
+    if not np.max(np.abs(aif)) > 0:
+        raise ValueError("the arterial curve shows no enhancement, so nothing can be deconvolved")
     count = aif.size
     padded = np.concatenate([aif, np.zeros(count)])
     rows = np.arange(2 * count)

@@ -106,8 +106,9 @@ def ct_head(volume: Volume, name: str = "head CT") -> HeadSource:
     fluid = inside & (smooth < 18.0)
     # Gray and white matter by which half of this scan's own brain values a voxel belongs to.
     threshold = float(np.median(broad[inside & (smooth > 22.0) & (smooth < 60.0)]))
-    depth = ndimage.distance_transform_edt(inside, geometry.spacing[::-1])
-    tissue[inside] = np.where((broad[inside] > threshold) | (depth[inside] < 6.0), int(Tissue.GRAY), int(Tissue.WHITE))
+    depth = ndimage.distance_transform_edt(inside[::2, ::2, ::2], 2.0 * np.asarray(geometry.spacing[::-1]))
+    ribbon = inside & ~_doubled(depth > 6.0, hu.shape)
+    tissue[inside] = np.where(ribbon[inside] | (broad[inside] > threshold), int(Tissue.GRAY), int(Tissue.WHITE))
     tissue[fluid] = Tissue.CSF
     to_source, scale = _alignment(geometry, inside)
     return HeadSource(geometry, tissue, inside.astype(np.float32), hu, np.zeros(hu.shape, bool), to_source, scale, name)
@@ -120,18 +121,17 @@ def intracranial_space(hu: np.ndarray, geometry: Geometry, name: str = "head CT"
     ------
     DataRefused
     """
-    spacing = np.asarray(geometry.spacing[::-1])
-    soft = (hu > -15.0) & (hu < 95.0)
+    # Every second voxel is enough to find the space; its border is that of the bone at full resolution.
+    coarse = hu[::2, ::2, ::2]
+    spacing = 2.0 * np.asarray(geometry.spacing[::-1])
+    soft = (coarse > -15.0) & (coarse < 95.0)
     # Openings of the skull base are narrower than 9 mm in radius: what is wider than that and enclosed is the brain.
-    core = ndimage.distance_transform_edt(soft, spacing) > 9.0
-    labels, count = ndimage.label(core)
-    if count == 0:
+    wide = _largest(ndimage.distance_transform_edt(soft, spacing) > 9.0)
+    if not wide.any():
         raise DataRefused(f"'{name}' shows no brain inside a skull; give a non-contrast head CT that covers the whole head")
-    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    inside = (ndimage.distance_transform_edt(~largest, spacing) < 10.5) & (hu > -30.0) & (hu < 130.0)
-    inside = ndimage.binary_fill_holes(inside)
-    labels, _ = ndimage.label(inside)
-    inside = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    near = _doubled(ndimage.distance_transform_edt(~wide, spacing) < 11.5, hu.shape)
+    inside = _largest(ndimage.binary_opening(near & (hu > -30.0) & (hu < 130.0)))
+    inside = np.stack([ndimage.binary_fill_holes(plane) for plane in inside])
     top = np.flatnonzero(inside.any(axis=(1, 2))).max()
     bottom = max(0, int(top - INTRACRANIAL_HEIGHT_MM / geometry.spacing[2]))
     inside[:bottom] = False
@@ -140,6 +140,19 @@ def intracranial_space(hu: np.ndarray, geometry: Geometry, name: str = "head CT"
     if volume < 500.0 or volume > 2500.0 or bone < 80.0:
         raise DataRefused(f"'{name}' shows no whole brain inside a skull ({volume:.0f} mL found); give a head CT that covers the brain")
     return inside
+
+
+def _doubled(mask: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """A mask of every second voxel on the full grid of `shape`."""
+    for axis in range(3):
+        mask = np.repeat(mask, 2, axis)
+    return mask[: shape[0], : shape[1], : shape[2]]
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask; empty stays empty."""
+    labels, count = ndimage.label(mask)
+    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if count else mask
 
 
 def _alignment(geometry: Geometry, inside: np.ndarray):

@@ -79,9 +79,11 @@ def truth_lesions(
     if np.count_nonzero(reference) * voxel_ml < SMALLEST_REFERENCE_ML:
         side, reference = "both", normal
     reference_cbf = float(np.median(operator_cbf[reference])) if reference.any() else float("nan")
-    rcbf = np.where(tissue, operator_cbf / reference_cbf, 0.0).astype(np.float32)
+    # Without a reference nothing is relative to it, and there is no core.
+    usable = reference_cbf > 0
+    rcbf = np.where(tissue, operator_cbf / (reference_cbf if usable else 1.0), 0.0).astype(np.float32)
     hypoperfusion = keep_large(delayed, voxel_ml)
-    core = keep_large(hypoperfusion & (rcbf < rcbf_limit), voxel_ml)
+    core = keep_large(hypoperfusion & (rcbf < rcbf_limit) & usable, voxel_ml)
     penumbra = hypoperfusion & ~core
     volumes = {
         name: float(np.count_nonzero(mask) * voxel_ml)

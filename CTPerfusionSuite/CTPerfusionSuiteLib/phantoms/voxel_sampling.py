@@ -4,6 +4,8 @@ Everything dynamic is linear in a few temporal functions, so that a fine head is
 in which the head has moved are sampled anew from the fine grid.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from CTPerfusionSuiteLib.phantoms.forward_model import CurveTable
 from CTPerfusionSuiteLib.progress import Progress, silent
 from CTPerfusionSuiteLib.volumes import Geometry
+
 
 @dataclass(frozen=True)
 class FineSampling:
@@ -206,7 +209,13 @@ def acquire(
         enhancement = curves.at(slice(k * plane, (k + 1) * plane), slice_times[resting, k])
         out[resting, k] = static[k] + enhancement.T.reshape(resting.size, *static.shape[1:])
         progress(0.3 * (k + 1) / slices)
-    for number, t in enumerate(np.setdiff1d(np.arange(frames), resting)):
-        out[t] = sample_moved(head, sampling, motion[t], slice_times[t], center)
-        progress(0.3 + 0.7 * (number + 1) / (frames - resting.size))
+    moving = [int(t) for t in np.setdiff1d(np.arange(frames), resting)]
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    try:
+        jobs = {t: pool.submit(sample_moved, head, sampling, motion[t], slice_times[t], center) for t in moving}
+        for number, t in enumerate(moving):
+            out[t] = jobs.pop(t).result()
+            progress(0.3 + 0.7 * (number + 1) / len(moving))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
     return out
