@@ -25,6 +25,7 @@ DENSE_HU = 1400.0  # everything above is made equal: metal, teeth
 FINE_MM = 2.0  # in-plane sampling of the fine level
 COARSE_MM = 5.0  # in-plane sampling and blur of the coarse level
 FINE_POINTS, COARSE_POINTS = 12000, 5000
+LONGEST_STEP_MM, HEAD_RADIUS_MM = 12.0, 80.0
 # Spread of poses expected before looking, only felt where bone says nothing: through-plane shift and nodding in thin slabs.
 PRIOR_MM, PRIOR_DEG = 6.0, 4.0
 # Thick slices alias: what lies between two of them is a guess wherever the skull slants.  A blur of 0.7 slice in all directions takes
@@ -223,6 +224,7 @@ class SkullReference:
         stride = self._stride
         coarse = _edge_level(self._blurred(image), near[:, ::stride, ::stride], spacing * (stride, stride, 1), origin, COARSE_POINTS)
         self.levels = (coarse, fine)
+        self.usable = min(len(level.points) for level in self.levels) >= 50
 
     @property
     def _stride(self) -> int:
@@ -241,7 +243,7 @@ class SkullReference:
     def precheck(self, image: np.ndarray) -> Fit:
         """One Gauss-Newton step from rest without interpolation: exact for a still frame, a hint for a moved one."""
         fine = self.levels[-1]
-        step, _, _ = _step(fine, image[fine.index] - fine.values, np.ones(len(fine.values)), Pose.still(), self._free, robust=True)
+        step = _step(fine, image[fine.index] - fine.values, np.ones(len(fine.values)), Pose.still(), self._free, robust=True)
         return Fit(Pose.still().after_undoing(step), _mismatch(fine, image[fine.index], np.ones(len(fine.values))), 1.0)
 
     def align(self, image: np.ndarray, starts=(), refine_only: bool = False) -> Fit:
@@ -305,7 +307,7 @@ def _edge_level(image, near, spacing, origin, limit) -> EdgeLevel:
 
 
 def _step(level, residual, inside, pose, free, robust):
-    """One Gauss-Newton step (6,), the residual's scale in HU and the weights of the points."""
+    """One Gauss-Newton step (6,) of the small pose that undoes the residuals (N,) HU, points weighted by `inside` (N,)."""
     scale = max(1.4826 * np.median(np.abs(residual[inside > 0.5])), 2.0) if (inside > 0.5).any() else 1e3
     weights = inside
     if robust:
@@ -317,7 +319,7 @@ def _step(level, residual, inside, pose, free, robust):
     right = np.einsum("ni,n->i", weighted, residual) + precision * pose.parameters[free]
     step = np.zeros(6)
     step[free] = np.linalg.solve(normal, right)
-    return step, scale, weights
+    return step
 
 
 def _mismatch(level, values, inside) -> float:
@@ -348,7 +350,7 @@ def _sample(level, spline, pose):
 
 def _iterate(level, spline, start, free, iterations, tolerance_mm, robust) -> Fit:
     """Gauss-Newton iterations from a start pose to the best pose met."""
-    pose, best, radius = start, Fit(start, np.inf, 0.0), 80.0
+    pose, best = start, Fit(start, np.inf, 0.0)
     for _ in range(iterations + 1):
         values, inside = _sample(level, spline, pose)
         fit = Fit(pose, _mismatch(level, values, inside), float(inside.mean()))
@@ -358,10 +360,10 @@ def _iterate(level, spline, start, free, iterations, tolerance_mm, robust) -> Fi
             best = fit
         elif fit.mismatch > 1.5 * best.mismatch + 0.05:
             break
-        step, _, _ = _step(level, values - level.values, inside, pose, free, robust)
-        size = np.linalg.norm(step[:3]) + radius * np.linalg.norm(step[3:])
-        if size > 12.0:
-            step *= 12.0 / size
+        step = _step(level, values - level.values, inside, pose, free, robust)
+        size = np.linalg.norm(step[:3]) + HEAD_RADIUS_MM * np.linalg.norm(step[3:])
+        if size > LONGEST_STEP_MM:
+            step *= LONGEST_STEP_MM / size
         pose = pose.after_undoing(step)
         if size < tolerance_mm:
             return Fit(pose, fit.mismatch, fit.covered)

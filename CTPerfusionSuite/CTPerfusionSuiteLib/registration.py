@@ -113,10 +113,12 @@ def correct_motion(series: TimeSeries, motion: Motion, threads: int | None = Non
         anatomy = _Anatomy.of(series.values[list(motion.reference_frames[s])][:, slices], geometry.spacing)
 
         def resample(t, s=s, slices=slices, geometry=geometry, anatomy=anatomy):
-            out[t, slices] = _as_dtype(_at_reference(series.values[t, slices], geometry, motion.pose(t, s).matrix, anatomy), out.dtype)
+            frame = np.empty(geometry.shape, out.dtype)
+            _put_at_reference(frame, series.values[t, slices], geometry, motion.pose(t, s).matrix, anatomy)
+            out[t, slices] = frame
 
         report = part(progress, s / len(motion.slabs), (s + 1) / len(motion.slabs))
-        _each(resample, np.flatnonzero(moved[:, s]), threads, report)
+        _each(resample, np.flatnonzero(moved[:, s]), _affordable(threads, anatomy.mean, out), report)
         _interpolate_in_time(out, series.slice_times, motion.bad[:, s], slices)
     progress(1.0)
     return series.with_values(out)
@@ -136,6 +138,12 @@ def _each(work: Callable, items: Iterable, threads: int | None, progress: Progre
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _affordable(threads: int | None, slab: np.ndarray, series: np.ndarray) -> int:
+    """Threads whose working copies (about four float slabs each) stay under half of the stored series, where slabs are large."""
+    threads = threads or os.cpu_count() or 1
+    return threads if slab.nbytes < 2**25 else max(1, min(threads, series.nbytes // (8 * slab.nbytes)))
 
 
 def _slices(series: TimeSeries, slab: int) -> slice | np.ndarray:
@@ -221,7 +229,7 @@ def _bad(mismatch: np.ndarray, far: np.ndarray, covered: np.ndarray, reference_f
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """Static anatomy of a slab: the mean of its reference frames (K, J, I), its spline, and the array indices (3, N) of the head."""
+    """Static anatomy of a slab: the mean of its reference frames (K, J, I), its spline, and a mask of the head."""
 
     mean: np.ndarray
     spline: np.ndarray
@@ -233,29 +241,28 @@ class _Anatomy:
         mean = np.mean(frames, axis=0, dtype=np.float32)
         size = [2 * int(np.ceil(HEAD_MARGIN_MM / s)) + 1 for s in spacing[1::-1]]
         head = ndimage.maximum_filter(mean > AIR_HU, size=(1, *size))
-        return cls(mean, ndimage.spline_filter(mean, 3, output=np.float32, mode="mirror"), np.array(np.nonzero(head), dtype=np.float32))
+        return cls(mean, ndimage.spline_filter(mean, 3, output=np.float32, mode="mirror"), head)
 
 
-def _at_reference(frame: np.ndarray, geometry: Geometry, pose: np.ndarray, anatomy: _Anatomy) -> np.ndarray:
-    """One slab of one frame resampled to the reference pose, float32 (K, J, I); air around the head is the reference's."""
+def _put_at_reference(out: np.ndarray, frame: np.ndarray, geometry: Geometry, pose: np.ndarray, anatomy: _Anatomy) -> None:
+    """Resample one slab of one frame (K, J, I) to the reference pose into `out`; air around the head is the reference's."""
     to_frame = (np.linalg.inv(geometry.matrix) @ pose @ geometry.matrix)[[2, 1, 0, 3]][:, [2, 1, 0, 3]]  # in (k, j, i)
+    back = np.linalg.inv(to_frame)
+    last = np.array(frame.shape)[:, None] - 1.0
     spline = ndimage.spline_filter(frame.astype(np.float32), 3, output=np.float32, mode="mirror")
-    index = np.empty(anatomy.head.shape)
-    missing = np.zeros(index.shape[1], bool)
-    for axis, count in enumerate(frame.shape):
-        index[axis] = sum(to_frame[axis, n] * anatomy.head[n] for n in range(3)) + to_frame[axis, 3]
-        missing |= np.abs(index[axis] - 0.5 * (count - 1)) > 0.5 * (count - 1) + 0.01
-    values = _values_at(spline, index)
-    target = tuple(anatomy.head.astype(np.intp))
-    if missing.any():
-        shown = np.clip(index[:, missing], 0.0, np.array(frame.shape)[:, None] - 1.0)
-        back = np.linalg.inv(to_frame)
-        there = np.einsum("ij,jn->in", back[:3, :3], shown) + back[:3, 3:]
-        contrast = _values_at(spline, shown) - _values_at(anatomy.spline, there)
-        values[missing] = anatomy.mean[tuple(axis[missing] for axis in target)] + contrast
-    out = anatomy.mean.copy()
-    out[target] = values
-    return out
+    for k, head in enumerate(anatomy.head):  # slice by slice: coordinates of a whole slab are large
+        rows, columns = np.nonzero(head)
+        index = to_frame[:3, 1, None] * rows + to_frame[:3, 2, None] * columns + (to_frame[:3, 0] * k + to_frame[:3, 3])[:, None]
+        values = _values_at(spline, index)
+        missing = (np.abs(index - 0.5 * last) > 0.5 * last + 0.01).any(axis=0)
+        if missing.any():
+            shown = np.clip(index[:, missing], 0.0, last)
+            there = np.einsum("ij,jn->in", back[:3, :3], shown) + back[:3, 3:]
+            contrast = _values_at(spline, shown) - _values_at(anatomy.spline, there)
+            values[missing] = anatomy.mean[k, rows[missing], columns[missing]] + contrast
+        whole = anatomy.mean[k].copy()
+        whole[rows, columns] = values
+        out[k] = _as_dtype(whole, out.dtype)
 
 
 def _values_at(spline, index) -> np.ndarray:

@@ -19,6 +19,8 @@ from .vessel_candidates import VesselCandidates, bounding_window
 
 EVIDENCE_VOXELS = 20
 LINE_MM = 8.0
+CLEAR_Z = 8.0
+EARLY_SPAN_S = 1.25
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,12 @@ def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray
     lead_s : float
         How long before the tissue the shape must reach half of its peak and its peak, seconds.
     """
+    # A bright vein fits an early shape better than noise fits anything, unless its own timing bars it.
+    plain = plain & (candidates.half_rise_s <= float(candidates.tissue.half_rise_s[0]) - 0.3)
     if np.count_nonzero(plain) < 3:
         return None
     latest_rise, latest_peak = float(candidates.tissue.half_rise_s[0]) - lead_s, float(candidates.tissue.peak_s[0]) - lead_s
+    latest_rise = min(latest_rise, _earliest_clear_rise(candidates, plain) + EARLY_SPAN_S)
     family = [ArterialShape(float(onset), fwhm, tail) for tail in TAILS[:2] for fwhm in WIDTHS_S
               for onset in bolus.arrival_s + np.arange(-6.0, 3.1, 0.75)]
     family = [shape for shape in family if shape.half_rise_s <= latest_rise and shape.peak_s <= latest_peak]
@@ -120,6 +125,15 @@ def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray
     evidence = np.maximum(np.partition(z, -top, axis=1)[:, -top:], 0.0).mean(axis=1)
     best = int(np.argmax(evidence))
     return family[best], float(evidence[best])
+
+
+def _earliest_clear_rise(candidates: VesselCandidates, plain: np.ndarray) -> float:
+    """Half rise, seconds, of the earliest vessels clear enough for their own timing; infinite where none is.
+
+    The fifth voxel counts: where bright arteries and veins compete for one shape in between, it is the arteries' time.
+    """
+    clear = np.sort(candidates.half_rise_s[plain & (candidates.z >= CLEAR_Z) & (candidates.explained > 0.6)])
+    return float(clear[4]) if clear.size >= 5 else np.inf
 
 
 def excess_map(series: TimeSeries, candidates: VesselCandidates, shape: ArterialShape, inside: np.ndarray,

@@ -21,6 +21,7 @@ CANDIDATES = 5
 SKULL_RIM_MM = 5.5
 ARTERY_BASELINE_HU = (0.0, 110.0)
 EXCESS_Z = 5.0
+JOINING_SPREADS = 2.75
 SEARCHED_SHARE = 0.02
 
 
@@ -99,7 +100,7 @@ def _ranked(series, bolus, candidates, shape: ArterialShape, inside, lead_s, thr
     latest_rise = min(float(candidates.tissue.half_rise_s[0]) - 0.5 * lead_s, shape.half_rise_s + LATEST_S)
     timely = (voxels.peak_s <= latest_peak) & (voxels.half_rise_s <= latest_rise)
     steady = (voxels.explained > 0.65) | (voxels.noise_hu < 1.8 * max(bolus.noise_hu, 0.5))
-    eligible = _blood_or_brain(voxels) & steady & (own > 2.0 * excess.spread_hu) & (timely | (trust < 0.3))
+    eligible = _blood_or_brain(voxels) & steady & (own > JOINING_SPREADS * excess.spread_hu) & (timely | (trust < 0.3))
     height = trust * np.minimum(own, 2.5 * filtered) + (1.0 - trust) * np.minimum(filtered, own)
     early = _earliness(voxels.half_rise_s, voxels.peak_s, voxels.fwhm_s, shape) ** trust
     score = np.where(eligible & (z >= EXCESS_Z), height * early * np.minimum(1.0, z / 15.0), 0.0)

@@ -17,7 +17,7 @@ import numpy as np
 from .calling_thread_product import LARGEST, weighted_sum
 from .residue_dictionary import ResidueDictionary
 
-RELATIVE_MODEL_ERROR = 0.015
+RELATIVE_MODEL_ERROR = 0.01
 """Standard deviation of what the dictionary cannot describe, as a fraction of the curve's norm."""
 
 MISFIT_FREEDOM = 4
@@ -175,12 +175,16 @@ def _weigh(grid: _Grid, workspace, c, noise_variance, sums: _Sums, where: slice)
     freedom = max(grid.components - MISFIT_FREEDOM, 1)
     s2 = s2 * np.maximum(1.0, (energy - best * best) / (freedom * s2))
 
-    # Exponents under -60 are cut off: such weights are all nothing, and smaller ones would be denormal and slow.
-    np.maximum(q, np.sqrt(np.maximum(best * best - 120.0 * s2, 0.0)), out=q)
-    np.multiply(q, np.sqrt(0.5 / s2), out=w)
+    # A row of factors, one a curve, is repeated so that numpy runs along long lines.  Exponents under 2^-86 are cut off: such weights
+    # are all nothing, and smaller ones would be denormal and slow.
+    long = (grid.curves_of_mtt, grid.delays * n)
+    per_curve = np.sqrt((0.5 * np.log2(np.e)) / s2).astype(np.float32)
+    lowest = np.sqrt(np.maximum((best * per_curve) ** 2 - 86.0, 0.0)).astype(np.float32) / per_curve
+    np.maximum(q.reshape(long), np.tile(lowest, grid.delays), out=q.reshape(long))
+    np.multiply(q.reshape(long), np.tile(per_curve, grid.delays), out=w.reshape(long))
     np.square(w, out=w)
-    np.subtract(w, best * best * (0.5 / s2), out=w)
-    np.exp(w, out=w)
+    np.subtract(w.reshape(long), np.tile(np.square(best * per_curve), grid.delays), out=w.reshape(long))
+    np.exp2(w, out=w)
 
     shaped = w.reshape(grid.curves_of_mtt, grid.delays, n)
     of_delay = shaped.sum(axis=0)
@@ -290,14 +294,14 @@ def _refine(grid: _Grid, components, sums: _Sums, out: Posterior, start: int) ->
 
 def _percentiles(mass: np.ndarray):
     """2.5 and 97.5 % points of grid marginals (G, n) whose mass is spread evenly over its cell, in units of the grid step."""
-    cumulated = np.cumsum(mass, axis=0)
-    columns = np.arange(mass.shape[1])
-    points = []
-    for level in (0.025, 0.975):
-        cell = np.minimum(np.count_nonzero(cumulated < level, axis=0), mass.shape[0] - 1)
-        inside = mass[cell, columns]
-        points.append(cell - 0.5 + np.clip((level - cumulated[cell, columns] + inside) / np.maximum(inside, 1e-12), 0.0, 1.0))
-    return points
+    cumulated = np.empty_like(mass)
+    total = np.zeros(mass.shape[1], mass.dtype)
+    for before, row in zip(cumulated, mass, strict=True):
+        before[:] = total
+        total += row
+    # Each cell adds the part of it that lies under the level: all, none, or the fraction where it is crossed.
+    steep = 1.0 / np.maximum(mass, 1e-12)
+    return [np.clip((level - cumulated) * steep, 0.0, 1.0).sum(axis=0) - 0.5 for level in (0.025, 0.975)]
 
 
 def _mixture_percentiles(mass, mean, spread, center, width):

@@ -21,6 +21,7 @@ REFERENCE_ONE_SIDE_ML = 50.0
 """Less reference tissue than this in one hemisphere, mL: both hemispheres are used."""
 REFERENCE_LEAST_ML = 10.0
 """Less reference tissue than this in all, mL: no reference, so no core."""
+SLOPE_REACH_S = 0.5
 SIDE_DOMINANCE = 2.0
 """A lesion has a side when that hemisphere holds at least this many times the volume of the other."""
 
@@ -73,6 +74,8 @@ class Lesions:
     reference : Reference
     lesion_side : str or None
         "left", "right", "both", or None without hypoperfusion.
+    ml_per_s : float
+        How fast the volume falls as the Tmax threshold rises, mL per second, over half a second to either side.
     thresholds : Thresholds
     voxel_volume_ml : float
     """
@@ -86,6 +89,7 @@ class Lesions:
     tissue: np.ndarray
     reference: Reference
     lesion_side: str | None
+    ml_per_s: float
     thresholds: Thresholds
     voxel_volume_ml: float
 
@@ -165,7 +169,7 @@ def lesions(maps: dict, masks: dict, thresholds: Thresholds, geometry: Geometry)
     minimum = int(np.ceil(thresholds.minimum_cluster_ml / voxel_ml - 1e-6))
 
     # Everything but the reference happens inside the box around delayed tissue.
-    lowest = min(NORMAL_TMAX_S, thresholds.tmax_s)
+    lowest = min(NORMAL_TMAX_S, thresholds.tmax_s - SLOPE_REACH_S)
     box = bounding_box(tissue & (tmax > lowest))
     boxed_tmax = np.where(tissue[box], tmax[box], -np.inf)
 
@@ -182,6 +186,10 @@ def lesions(maps: dict, masks: dict, thresholds: Thresholds, geometry: Geometry)
     hypoperfusion = filtered[thresholds.tmax_s]
     above = {4.0: filtered[4.0], 6.0: filtered[6.0]}
     above[8.0], above[10.0] = above[6.0] & (boxed_tmax > 8.0), above[6.0] & (boxed_tmax > 10.0)
+
+    # Around the threshold: within clusters of Tmax > 4 s where these reach far enough down, else in all tissue.
+    around = boxed_tmax[filtered[4.0]] if thresholds.tmax_s - SLOPE_REACH_S >= 4.0 else boxed_tmax
+    low_end, high_end = (np.count_nonzero(around > thresholds.tmax_s + reach) for reach in (-SLOPE_REACH_S, SLOPE_REACH_S))
 
     less_affected = _less_affected(above[6.0], above[4.0], hemisphere[box])
     reference = _reference(tmax, flow, maps, tissue, hemisphere, less_affected, voxel_ml, relative)
@@ -206,6 +214,7 @@ def lesions(maps: dict, masks: dict, thresholds: Thresholds, geometry: Geometry)
         tissue=tissue,
         reference=reference,
         lesion_side=_lesion_side(hypoperfusion, hemisphere[box]),
+        ml_per_s=(low_end - high_end) * voxel_ml / (2.0 * SLOPE_REACH_S),
         thresholds=thresholds,
         voxel_volume_ml=voxel_ml,
     )

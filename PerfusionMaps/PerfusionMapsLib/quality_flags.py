@@ -141,13 +141,16 @@ NOISE_WARNING_HU, NOISE_CRITICAL_HU = 15.0, 30.0
 STARVED_WARNING = 0.10
 VENOUS_SCALE_INFO = 10.0
 """95 % of the curve pairs of a commercial product have a smaller area ratio."""
-REFERENCE_CBF_RANGE = (8.0, 120.0)
-"""Median CBF of normally perfused brain outside this range means wrong vessels or a wrong calibration, mL/100 g/min."""
+REFERENCE_CBF_INFO, REFERENCE_CBF_WARNING = (8.0, 120.0), (2.0, 300.0)
+"""Median CBF of normally perfused brain, mL/100 g/min.  Outside the first range the venous scaling is off, which changes no relative
+figure; outside the second the curve that served as artery cannot be one."""
 BILATERAL_WARNING_ML = 20.0
+TMAX_ERROR_S, SENSITIVE_SHARE, SENSITIVE_ML = 0.2, 0.10, 5.0
+"""A volume that an error of Tmax this small (seconds) changes by more than this share and this many mL stands on a plateau of Tmax."""
 WARNING_NOTES = {"content_time_used", "rescale_missing", "lossy_compression", "derived_images"}
 """Notes of the readers that put the numbers in doubt; all others are information."""
 
-LESION_CODES = ("reference_both_hemispheres", "no_reference", "bilateral_hypoperfusion")
+LESION_CODES = ("reference_both_hemispheres", "no_reference", "bilateral_hypoperfusion", "threshold_sensitive")
 """Codes that depend on the thresholds and are judged anew when one moves."""
 
 
@@ -283,13 +286,14 @@ def vessel_flags(seen: Observations) -> list[QualityFlag]:
                 f"The vein holds {seen.venous_scale:.1f} times the contrast of the chosen artery, which is small or badly seen.",
             )
         )
-    low, high = REFERENCE_CBF_RANGE
-    if seen.absolute_calibrated and _finite(seen.reference_cbf) and not low <= seen.reference_cbf <= high:
+    if seen.absolute_calibrated and _finite(seen.reference_cbf) and not _within(seen.reference_cbf, REFERENCE_CBF_INFO):
+        low, high = REFERENCE_CBF_INFO
         flags.append(
             QualityFlag(
                 "implausible_flow",
-                Severity.WARNING,
-                f"Normal tissue shows a CBF of {seen.reference_cbf:.0f} mL/100 g/min; {low:g}-{high:g} is plausible: check the vessels.",
+                Severity.INFO if _within(seen.reference_cbf, REFERENCE_CBF_WARNING) else Severity.WARNING,
+                f"Normal tissue shows a CBF of {seen.reference_cbf:.1f} mL/100 g/min, where {low:g}-{high:g} is plausible: "
+                "absolute CBF and CBV are off, check artery and vein.",
             )
         )
     return flags
@@ -393,6 +397,16 @@ def lesion_flags(lesions: Lesions) -> list[QualityFlag]:
                 f"{volume_ml:.0f} mL of hypoperfusion lie in both hemispheres: check the artery, cardiac output and carotids.",
             )
         )
+    change_ml = TMAX_ERROR_S * lesions.ml_per_s
+    if change_ml > max(SENSITIVE_SHARE * volume_ml, SENSITIVE_ML):
+        flags.append(
+            QualityFlag(
+                "threshold_sensitive",
+                Severity.WARNING,
+                f"Much tissue has a Tmax just around {lesions.thresholds.tmax_s:g} s: an error of {TMAX_ERROR_S:g} s changes the "
+                f"{volume_ml:.0f} mL of hypoperfusion by {change_ml:.0f} mL.",
+            )
+        )
     return flags
 
 
@@ -415,6 +429,10 @@ def _lateness(seen: Observations) -> str | None:
 
 def _finite(value) -> bool:
     return value is not None and math.isfinite(value)
+
+
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= value <= limits[1]
 
 
 def _above(value, limit: float) -> bool:

@@ -242,8 +242,8 @@ class ResidueDictionary:
         return self.basis.shape[1]
 
 
-CURVE_RANK = 14
-"""Functions that describe denoised curves on the operator's grid to a part in ten thousand."""
+CURVE_RANK = 12
+"""Functions that describe denoised curves on the operator's grid to a few parts in ten thousand."""
 
 
 def _principal_axes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

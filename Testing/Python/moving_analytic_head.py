@@ -8,6 +8,7 @@ agree with itself.
 from dataclasses import dataclass
 
 import numpy as np
+
 from CTPerfusionSuiteLib.rigid_motion import RigidPose
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries
 

@@ -264,7 +264,8 @@ def test_a_clean_study_has_no_flag_and_nothing_measured_raises_none():
         ("photon_starvation", "warning", {"noise_hu": 20.0}),
         ("photon_starvation", "warning", {"starved_fraction": 0.3}),
         ("uncalibrated", "info", {"absolute_calibrated": False}),
-        ("implausible_flow", "warning", {"reference_cbf": 300.0}),
+        ("implausible_flow", "info", {"reference_cbf": 5.0}),
+        ("implausible_flow", "warning", {"reference_cbf": 0.5}),
         ("content_time_used", "warning", {"notes": (("content_time_used", "times are of the reconstruction"),)}),
         ("file_skipped", "info", {"notes": (("file_skipped", "readme.txt is no image"),)}),
     ],
@@ -283,6 +284,11 @@ def test_flags_from_the_maps_tell_of_missing_reference_and_of_both_sides():
     assert lesion_flags(lesions(maps, masks, Thresholds(), GRID)) == []
     maps["tmax"] = np.where(BRAIN, 9.0, 0.0)
     assert [flag.code for flag in lesion_flags(lesions(maps, masks, Thresholds(), GRID))] == ["no_reference", "bilateral_hypoperfusion"]
+    maps["tmax"] = np.where(LESION, 9.0, np.where(BRAIN & (X > 0), 5.9, 2.0)) * BRAIN
+    plateau = lesions(maps, masks, Thresholds(), GRID)
+    assert [flag.code for flag in lesion_flags(plateau)] == ["threshold_sensitive"]
+    assert plateau.ml_per_s == pytest.approx((BRAIN & (X > 0) & ~LESION).sum() * GRID.voxel_volume_ml)
+    assert lesion_flags(lesions(maps, masks, Thresholds(7.0), GRID)) == []
     maps["tmax"] = np.where(BRAIN, np.where(Y > 70, 2.0, 9.0), 0.0)
     assert "reference_both_hemispheres" in [flag.code for flag in lesion_flags(lesions(maps, masks, Thresholds(), GRID))]
 

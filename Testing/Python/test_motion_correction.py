@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moving_analytic_head import Scan, expose, head_points, pose, series
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
 from CTPerfusionSuiteLib.anatomy_registration import register_rigid, resample_rigid
 from CTPerfusionSuiteLib.errors import Canceled
+from CTPerfusionSuiteLib.phantoms.brain import BrainOptions, simulate_brain
 from CTPerfusionSuiteLib.registration import correct_motion, estimate_motion
 from CTPerfusionSuiteLib.rigid_motion import RigidPose, rotation_matrix, rotation_vector
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries, Volume
-from moving_analytic_head import Scan, expose, head_points, pose, series
-from scipy import ndimage
 
 SCAN = Scan()
 REAL_HEAD = Path(__file__).parents[2].parent / "shared" / "data" / "head_ncct_ge_gantry_tilt"
@@ -310,3 +313,15 @@ def test_an_anatomical_volume_is_brought_to_the_mean_ct(modality):
         brain = (fixed.values > 0) & (fixed.values < 80)
         there = resample_rigid(moving, scan.geometry, found)
         assert np.median(np.abs(there.values[brain] - fixed.values[brain])) < 6.0
+
+
+def test_motion_of_the_simulated_stroke_brain_is_found():
+    # shifts and turns apart: the phantom turns its head about a point of its own
+    shifts, turns = np.array([[4.0, -3.0, 2.0], [-2.0, 5.0, -4.0]]), np.array([[3.0, -2.0, 4.0], [-2.0, 1.0, -3.0]])
+    moved = np.zeros((8, 6))
+    moved[4:6, :3], moved[6:8, 3:] = shifts, turns
+    motion = estimate_motion(simulate_brain(BrainOptions(size=(96, 96), frames=8, dt_s=5.0, noise_hu=6.0, seed=4, motion=moved)).series)
+    assert motion.max_displacement_mm[:4].max() < 0.15 and not motion.bad.any()
+    assert np.abs(motion.translations_mm[4:6, 0] - shifts).max() < 0.4 and np.abs(motion.rotations_deg[4:6]).max() < 0.5
+    expected = Rotation.from_euler("xyz", turns, degrees=True).as_rotvec(degrees=True)
+    assert np.abs(motion.rotations_deg[6:, 0] - expected).max() < 0.5
