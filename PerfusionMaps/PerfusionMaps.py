@@ -128,7 +128,13 @@ class PerfusionMapsLogic(ScriptedLoadableModuleLogic):
         with open(os.path.join(resultFolder, "metrics.json"), encoding="utf-8") as file:
             metrics = json.load(file)
         nodes = {}
-        for name, title in (("mean_ct", "Mean CT (HU)"), ("cbf", "CBF (mL/100 g/min)"), ("cbv", "CBV (mL/100 g)"), ("mtt", "MTT (s)"), ("tmax", "Tmax (s)")):
+        for name, title in (
+            ("mean_ct", "Mean CT (HU)"),
+            ("cbf", "CBF (mL/100 g/min)"),
+            ("cbv", "CBV (mL/100 g)"),
+            ("mtt", "MTT (s)"),
+            ("tmax", "Tmax (s)"),
+        ):
             nodes[name] = slicer.util.loadVolume(os.path.join(resultFolder, f"{name}.nii.gz"), {"name": title, "show": False})
         for name in sorted(os.listdir(resultFolder)):
             if name.startswith(("hypoperf_mask", "core_mask", "penumbra_mask")):

@@ -43,7 +43,9 @@ def report_versions(options) -> int:
     """Print the table; 3 when a part that everything needs is missing or does not import."""
     from CTPerfusionSuiteLib.cli import version
 
-    print(f"ctperfusion {version()}, Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    print(
+        f"ctperfusion {version()}, Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    )
     broken = 0
     for index, (distribution, found, purpose) in enumerate(examine()):
         state = found or "missing"

@@ -38,8 +38,12 @@ def register(subparsers) -> None:
     out.add_argument("--progress", choices=("bar", "json", "none"), default="bar", help="how progress is shown")
 
     method = parser.add_argument_group("method")
-    method.add_argument("--method", choices=[m.value for m in Method], default=Method.BAYES.value, help="deconvolution engine (default bayes)")
-    method.add_argument("--denoise", choices=[d.value for d in Denoising], default=Denoising.BILATERAL.value, help="spatial filter of tissue")
+    method.add_argument(
+        "--method", choices=[m.value for m in Method], default=Method.BAYES.value, help="deconvolution engine (default bayes)"
+    )
+    method.add_argument(
+        "--denoise", choices=[d.value for d in Denoising], default=Denoising.BILATERAL.value, help="spatial filter of tissue"
+    )
     method.add_argument("--smoothing", type=not_negative, metavar="MM", help="standard deviation of the spatial filter in mm")
     method.add_argument("--no-motion-correction", action="store_true", help="take the frames as they are")
     method.add_argument("--full-resolution", action="store_true", help="keep fine pixels instead of averaging them 2 x 2")

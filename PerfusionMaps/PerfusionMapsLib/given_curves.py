@@ -38,7 +38,9 @@ def read_curve(path: Path) -> InputFunction:
     try:
         table = np.array([[float(row[column]) for column in columns] for row in rows])
     except (ValueError, IndexError) as problem:
-        raise RequestRefused(f"the curve '{path.name}' holds something that is no number; give a CSV with the columns time_s,hu") from problem
+        raise RequestRefused(
+            f"the curve '{path.name}' holds something that is no number; give a CSV with the columns time_s,hu"
+        ) from problem
     if len(table) < 4 or not np.isfinite(table).all() or (np.diff(table[:, 0]) <= 0).any():
         raise RequestRefused(f"the curve '{path.name}' needs at least 4 rows of finite numbers with increasing times in seconds")
     if table[:, 1].max() <= 0:

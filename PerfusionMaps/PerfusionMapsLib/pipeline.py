@@ -140,7 +140,9 @@ def analyze(series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), st
     )
 
 
-def still_series(series: TimeSeries, bolus: Bolus, request: AnalysisRequest, progress: Progress = silent) -> tuple[TimeSeries, Motion | None]:
+def still_series(
+    series: TimeSeries, bolus: Bolus, request: AnalysisRequest, progress: Progress = silent
+) -> tuple[TimeSeries, Motion | None]:
     """The series with head motion undone, and the motion; the series itself and None when the user wants no correction."""
     if not request.motion_correction:
         return series, None
@@ -251,7 +253,9 @@ def tissue_of(request: AnalysisRequest, baseline: Volume, mean: Volume, brain: n
         return classify_tissue(baseline, mean, brain, enhancement).tissue
     tissue = read_mask(request.tissue_mask, mean.geometry, "tissue mask") & brain
     if not tissue.any():
-        raise RequestRefused(f"the tissue mask '{request.tissue_mask.name}' does not overlap the brain; check that it belongs to this study")
+        raise RequestRefused(
+            f"the tissue mask '{request.tissue_mask.name}' does not overlap the brain; check that it belongs to this study"
+        )
     return tissue
 
 

@@ -10,7 +10,9 @@ import numpy as np
 def seeds(count: int, purpose: str) -> list[int]:
     """`count` seeds for a benchmark called `purpose`, another set after every commit."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "no commit"
     digest = hashlib.sha256(f"{commit} {purpose}".encode()).digest()
@@ -20,4 +22,6 @@ def seeds(count: int, purpose: str) -> list[int]:
 def spread(values) -> str:
     """Median and 5th percentile in print."""
     values = np.asarray([v for v in values if v is not None and np.isfinite(v)], float)
-    return "none" if not values.size else f"median {np.median(values):.3f}, 5th percentile {np.percentile(values, 5):.3f} (n = {values.size})"
+    return (
+        "none" if not values.size else f"median {np.median(values):.3f}, 5th percentile {np.percentile(values, 5):.3f} (n = {values.size})"
+    )

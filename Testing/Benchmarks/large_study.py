@@ -55,7 +55,10 @@ def from_dicom(slices: int, frames: int = 30) -> tuple[float, float, float]:
         stored = values.nbytes
         del values
         shown = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(Path(folder) / "dicom"), str(Path(folder) / "out")], capture_output=True, text=True, check=True
+            [sys.executable, "-c", MEASURE, str(Path(folder) / "dicom"), str(Path(folder) / "out")],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
     code, seconds, peak = __import__("json").loads(shown.strip().splitlines()[-1])
     if code:
@@ -71,7 +74,10 @@ def main() -> None:
     for slices in (16, 32, 64):
         seconds, peak, stored = from_dicom(slices)
         growth = "" if previous is None else f", {seconds / previous:.2f} x the time of half the slices"
-        print(f"  512x512x{slices}x30 from DICOM: {seconds:.0f} s, peak memory {peak / stored:.2f} x the stored series (at most 3){growth}", flush=True)
+        print(
+            f"  512x512x{slices}x30 from DICOM: {seconds:.0f} s, peak memory {peak / stored:.2f} x the stored series (at most 3){growth}",
+            flush=True,
+        )
         previous = seconds
 
 

@@ -1,6 +1,7 @@
 """How well an analysis found what a simulated study holds."""
 
 import numpy as np
+
 from PerfusionMapsLib.analysis_request import AnalysisRequest
 from PerfusionMapsLib.perfusion_result import PerfusionResult
 from PerfusionMapsLib.pipeline import analyze
@@ -22,9 +23,7 @@ def overlaps(result: PerfusionResult, study) -> tuple[float, float]:
     """Dice of hypoperfusion and of core against the truth."""
     return (
         dice(result.masks["hypoperf_mask_tmax6"], study.truth["hypoperfusion"].values),
-        dice(result.masks.get("core_mask_rcbf30", np.zeros(1)), study.truth["core"].values)
-        if "core_mask_rcbf30" in result.masks
-        else 0.0,
+        dice(result.masks.get("core_mask_rcbf30", np.zeros(1)), study.truth["core"].values) if "core_mask_rcbf30" in result.masks else 0.0,
     )
 
 

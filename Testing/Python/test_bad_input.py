@@ -12,6 +12,7 @@ import time
 import damaged_studies
 import numpy as np
 import pytest
+
 from CTPerfusionSuiteLib.cli import main
 from CTPerfusionSuiteLib.nifti import write_series, write_volume
 from CTPerfusionSuiteLib.volumes import Volume
@@ -153,12 +154,16 @@ def test_a_mask_that_does_not_overlap_is_an_argument_error(option, small_study, 
     geometry = small_study.series.geometry
     far = replace(geometry, origin=tuple(o + 5000.0 for o in geometry.origin))
     write_volume(tmp_path / "mask.nii.gz", Volume(np.ones(geometry.shape, np.uint8), far))
-    code, text = run(["maps", "--input", small_nifti, option, tmp_path / "mask.nii.gz", "--out_dir", tmp_path / "out", "--progress", "none"], capsys)
+    code, text = run(
+        ["maps", "--input", small_nifti, option, tmp_path / "mask.nii.gz", "--out_dir", tmp_path / "out", "--progress", "none"], capsys
+    )
     assert code == ARGUMENTS, text
     assert_one_sentence(text)
 
 
-@pytest.mark.parametrize("words", [[], ["--dicom_dir", "a", "--input", "b"], ["--input", "nothing.nii.gz"], ["--dicom_dir", ".", "--rcbf", "30"], ["--nonsense"]])
+@pytest.mark.parametrize(
+    "words", [[], ["--dicom_dir", "a", "--input", "b"], ["--input", "nothing.nii.gz"], ["--dicom_dir", ".", "--rcbf", "30"], ["--nonsense"]]
+)
 def test_impossible_arguments_are_explained(words, tmp_path, capsys):
     code, text = run(["maps", *words, "--out_dir", tmp_path / "out"], capsys)
     assert code == ARGUMENTS, text
@@ -244,7 +249,9 @@ def test_a_killed_run_leaves_no_result_and_the_next_run_works(step, small_nifti,
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    again = subprocess.run([sys.executable, "-m", "CTPerfusionSuiteLib.cli", "maps", "--input", str(small_nifti), "--out_dir", str(out), "--progress", "none"])
+    again = subprocess.run(
+        [sys.executable, "-m", "CTPerfusionSuiteLib.cli", "maps", "--input", str(small_nifti), "--out_dir", str(out), "--progress", "none"]
+    )
     assert again.returncode == 0
     assert (out / "metrics.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -55,15 +55,27 @@ def test_every_promised_file_is_there_with_units_and_one_grid(result):
             values = np.asarray(image.dataobj)
             assert np.isfinite(values).all() and (values[outside] == 0).all()
     assert "mL" in str(images["cbf"].header["descrip"]) and "s" in str(images["tmax"].header["descrip"])
-    for name in ("aif.csv", "vof.csv", "metrics.csv", "report.html", "provenance.json", "qa_aif_vof.png", "qa_tmax_mip.png", "qa_core_penumbra.png", "qa_motion.png"):
+    for name in (
+        "aif.csv",
+        "vof.csv",
+        "metrics.csv",
+        "report.html",
+        "provenance.json",
+        "qa_aif_vof.png",
+        "qa_tmax_mip.png",
+        "qa_core_penumbra.png",
+        "qa_motion.png",
+    ):
         assert (result / name).stat().st_size > 100
     assert (result / "aif.csv").read_text().startswith("time_s,hu")
 
 
 def test_the_metrics_hold_every_key_of_the_contract(result):
     metrics = json.loads((result / "metrics.json").read_text())
-    wanted = {"schema", "status", "reasons", "method", "thresholds", "volumes_ml", "mismatch_ratio", "hir", "prr_percent", "cbv_index", "pvt",
-              "reference", "lesion_side", "profiles", "absolute_calibrated", "qc"}  # fmt: skip
+    wanted = set(
+        "schema status reasons method thresholds volumes_ml mismatch_ratio hir prr_percent cbv_index pvt reference lesion_side profiles "
+        "absolute_calibrated qc".split()
+    )
     assert set(metrics) == wanted and metrics["status"] == "ok"
     assert set(metrics["volumes_ml"]) == {"hypoperfusion", "core", "core_physical", "penumbra", "mismatch", "tmax_gt", "rcbf_lt"}
     assert set(metrics["volumes_ml"]["tmax_gt"]) == {"4", "6", "8", "10"}
@@ -164,7 +176,19 @@ def test_the_other_engines_write_the_same_files_without_intervals(method, nifti,
 
 
 def test_a_panel_gets_json_lines_and_the_numbers_at_the_end(nifti, tmp_path):
-    words = [sys.executable, "-m", "CTPerfusionSuiteLib.cli", "maps", "--input", str(nifti), "--out_dir", str(tmp_path / "out"), "--progress", "json", "--no-report"]
+    words = [
+        sys.executable,
+        "-m",
+        "CTPerfusionSuiteLib.cli",
+        "maps",
+        "--input",
+        str(nifti),
+        "--out_dir",
+        str(tmp_path / "out"),
+        "--progress",
+        "json",
+        "--no-report",
+    ]
     shown = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
     lines = [json.loads(line) for line in shown.splitlines()]
     assert lines[-1]["event"] == "done" and lines[-1]["metrics"]["status"] == "ok"

@@ -78,6 +78,9 @@ def test_a_module_file_imports_only_what_slicer_has_at_start_up(module):
 
 
 def test_the_command_starts_without_loading_science():
-    code = "import sys, CTPerfusionSuiteLib.cli as c; c.build_parser(['--help']); print([m for m in ('numpy', 'SimpleITK', 'torch') if m in sys.modules])"
+    code = (
+        "import sys, CTPerfusionSuiteLib.cli as c; c.build_parser(['--help']); "
+        "print([m for m in ('numpy', 'SimpleITK', 'torch') if m in sys.modules])"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
