@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from CTPerfusionSuiteLib.volumes import TimeSeries
 
@@ -69,7 +68,9 @@ class ExcessMap:
 def venous_curves(candidates: VesselCandidates) -> np.ndarray:
     """Mean curve of the clearest late vessels on each time axis, (U, T), its mean taken off; zeros where none is seen."""
     rise, peak = float(candidates.tissue.half_rise_s[0]), float(candidates.tissue.peak_s[0])
-    late = np.flatnonzero(candidates.believable & (candidates.half_rise_s > rise + 0.25) & (candidates.peak_s > peak - 1.5) & (candidates.z > 8.0))
+    late = np.flatnonzero(
+        candidates.believable & (candidates.half_rise_s > rise + 0.25) & (candidates.peak_s > peak - 1.5) & (candidates.z > 8.0)
+    )
     curves = np.zeros(candidates.columns.shape)
     if late.size < 5:
         return curves
@@ -78,8 +79,12 @@ def venous_curves(candidates: VesselCandidates) -> np.ndarray:
         mine = top[candidates.column[top] == column]
         parts = candidates.parts[:, mine].mean(axis=1) if mine.size >= 3 else None
         if parts is None:
-            shape = bolus_curve(candidates.columns[column], float(np.median(candidates.half_rise_s[top])) - 0.55 * float(np.median(candidates.fwhm_s[top])),
-                                float(np.median(candidates.fwhm_s[top])), 0.2)
+            shape = bolus_curve(
+                candidates.columns[column],
+                float(np.median(candidates.half_rise_s[top])) - 0.55 * float(np.median(candidates.fwhm_s[top])),
+                float(np.median(candidates.fwhm_s[top])),
+                0.2,
+            )
             curves[column] = shape - shape.mean()
         else:
             curves[column] = shapes.basis.T @ parts
@@ -104,8 +109,12 @@ def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray
         return None
     latest_rise, latest_peak = float(candidates.tissue.half_rise_s[0]) - lead_s, float(candidates.tissue.peak_s[0]) - lead_s
     latest_rise = min(latest_rise, _earliest_clear_rise(candidates, plain) + EARLY_SPAN_S)
-    family = [ArterialShape(float(onset), fwhm, tail) for tail in TAILS[:2] for fwhm in WIDTHS_S
-              for onset in bolus.arrival_s + np.arange(-6.0, 3.1, 0.75)]
+    family = [
+        ArterialShape(float(onset), fwhm, tail)
+        for tail in TAILS[:2]
+        for fwhm in WIDTHS_S
+        for onset in bolus.arrival_s + np.arange(-6.0, 3.1, 0.75)
+    ]
     family = [shape for shape in family if shape.half_rise_s <= latest_rise and shape.peak_s <= latest_peak]
     if not family:
         return None
@@ -136,13 +145,16 @@ def _earliest_clear_rise(candidates: VesselCandidates, plain: np.ndarray) -> flo
     return float(clear[4]) if clear.size >= 5 else np.inf
 
 
-def excess_map(series: TimeSeries, candidates: VesselCandidates, shape: ArterialShape, inside: np.ndarray,
-               threads: int | None = None) -> ExcessMap:
+def excess_map(
+    series: TimeSeries, candidates: VesselCandidates, shape: ArterialShape, inside: np.ndarray, threads: int | None = None
+) -> ExcessMap:
     """Map the arterial excess over `inside` (bool (K, J, I))."""
     column_of_slice = unique_time_columns(series.slice_times)[1]
     veins = venous_curves(candidates)
-    weights = [(_weights(candidates, column, [shape], veins)[0] @ shapes.basis)[0].astype(np.float32)
-               for column, shapes in enumerate(candidates.shapes)]
+    weights = [
+        (_weights(candidates, column, [shape], veins)[0] @ shapes.basis)[0].astype(np.float32)
+        for column, shapes in enumerate(candidates.shapes)
+    ]
     window = bounding_window(inside)
     height = np.full(inside.shape, np.nan, dtype=np.float32)
 

@@ -25,8 +25,14 @@ JOINING_SPREADS = 2.75
 SEARCHED_SHARE = 0.02
 
 
-def find_arteries(series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, threads: int | None = None,
-                  progress: Progress = silent, candidates: VesselCandidates | None = None) -> tuple[InputFunction, ...]:
+def find_arteries(
+    series: TimeSeries,
+    bolus: Bolus,
+    intracranial: np.ndarray,
+    threads: int | None = None,
+    progress: Progress = silent,
+    candidates: VesselCandidates | None = None,
+) -> tuple[InputFunction, ...]:
     """Ranked arterial input functions, best first, each the mean of a few voxels of one artery.
 
     Every voxel's curve is taken as tissue plus a share of the earliest bolus of the head (`arterial_excess`).  Among the voxels whose
@@ -44,7 +50,7 @@ def find_arteries(series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, th
     Returns
     -------
     tuple of InputFunction
-        Up to five, at least 12 mm apart, on the times of their own slices.
+        Up to five in different places (their brightest voxels at least 12 mm apart), on the times of their own slices.
 
     Raises
     ------
@@ -70,8 +76,9 @@ def find_arteries(series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, th
             break
     progress(1.0)
     if not found:
-        raise DataRefused("No artery enhancing before the brain tissue was found, so no arterial input function can be measured; "
-                          "give one with --aif.")
+        raise DataRefused(
+            "No artery enhancing before the brain tissue was found, so no arterial input function can be measured; give one with --aif."
+        )
     return tuple(curve for _, curve in sorted(found, key=lambda item: -item[0]))
 
 
@@ -110,9 +117,11 @@ def _ranked(series, bolus, candidates, shape: ArterialShape, inside, lead_s, thr
         seed = int(np.argmax(score))
         if score[seed] <= 0.0 or len(found) == CANDIDATES:
             break
-        members = grow_vessel(voxels, seed, eligible, max(step, 1.0), own, trust)
+        members = grow_vessel(voxels, seed, eligible, max(step, 1.0), height, trust)
         curve, fit = vessel_curve(series, bolus, voxels, members)
-        score[np.linalg.norm(voxels.lps - voxels.lps[seed], axis=1) < APART_MM] = 0.0
+        for taken in (seed, *members):
+            score[np.linalg.norm(voxels.lps - voxels.lps[taken], axis=1) < APART_MM] = 0.0
+        eligible[members] = False
         noise = float(np.median(voxels.noise_hu[members])) / np.sqrt(members.size)
         if fit.peak_s[0] > latest_peak or fit.height_hu[0] < 3.0 * noise:
             continue

@@ -128,8 +128,10 @@ def find_bolus(series: TimeSeries) -> Bolus:
     bulk_z = float(bulk_fit.length[0]) / max(bulk_residual, 1e-3)
     vessels = (z >= DETECTION_Z) & (explained > 0.75) & (fit.height_hu > 2.5 * max(float(bulk_fit.height_hu[0]), 0.4))
     if bulk_z < DETECTION_Z or np.count_nonzero(vessels) < 3:
-        raise DataRefused("No contrast bolus passes through the head in this series, so perfusion cannot be computed; "
-                          "check that this is the perfusion scan and that contrast was given.")
+        raise DataRefused(
+            "No contrast bolus passes through the head in this series, so perfusion cannot be computed; "
+            "check that this is the perfusion scan and that contrast was given."
+        )
 
     arrival, arterial_peak = _arterial_timing(fit, vessels)
     # Faint arteries drown in a block, but the head as a whole begins to rise shortly after they do, and almost without noise.
@@ -141,13 +143,17 @@ def find_bolus(series: TimeSeries) -> Bolus:
     if arterial_peak > last - 1.5 * step:
         raise DataRefused(f"The scan ends at {last:.0f} s, before the contrast bolus has passed the arteries; a longer scan is needed.")
     if arterial_peak <= float(times[0]) + 0.5 * step:
-        raise DataRefused("The scan begins after the contrast bolus has already passed the arteries, so there is no baseline; "
-                          "an earlier start of the scan is needed.")
+        raise DataRefused(
+            "The scan begins after the contrast bolus has already passed the arteries, so there is no baseline; "
+            "an earlier start of the scan is needed."
+        )
     before = np.flatnonzero(slice_times.max(axis=1) <= arrival)
     before = tuple(int(frame) for frame in before) or (0,)
     notes = []
     if len(before) < SHORT_BASELINE_FRAMES:
-        notes.append(("baseline_short", f"Only {len(before)} frame{'s' if len(before) > 1 else ''} before the bolus arrives at {arrival:.1f} s."))
+        notes.append(
+            ("baseline_short", f"Only {len(before)} frame{'s' if len(before) > 1 else ''} before the bolus arrives at {arrival:.1f} s.")
+        )
     peak = float(bulk_fit.peak_s[0])
     if peak > last - 2.0 * step:
         notes.append(("scan_truncated", f"The scan ends at {last:.0f} s, while the tissue still enhances."))

@@ -83,24 +83,28 @@ def bolus_timing(onset_s: float, fwhm_s: float, tail: float) -> tuple[float, flo
     return onset_s + rise * fwhm_s / width, onset_s + top * fwhm_s / width
 
 
-def bolus_shapes(times_s, first_onset_s: float | None = None, last_onset_s: float | None = None) -> BolusShapes:
-    """The family sampled at `times_s`.
+def bolus_shapes(times_s) -> BolusShapes:
+    """The family sampled at `times_s`, with onsets from one typical rise before the first frame to two frames before the last.
 
     Parameters
     ----------
     times_s : array_like (T,)
         Seconds, increasing, not necessarily regular.
-    first_onset_s, last_onset_s : float, optional
-        Range of onsets; by default from one typical rise before the first frame to two frames before the last.
 
     References
     ----------
     Thompson HK et al., Circ Res 1964;14:502-515 (gamma variate); Turin GL, IRE Trans Inf Theory 1960;6:311-329 (matched filter).
     """
-    times = np.asarray(times_s, dtype=float)
+    return _sampled_shapes(tuple(np.asarray(times_s, dtype=float).tolist()))
+
+
+@lru_cache(maxsize=64)
+def _sampled_shapes(times_s: tuple[float, ...]) -> BolusShapes:
+    """`bolus_shapes`, remembered: many curves share one time axis."""
+    times = np.array(times_s)
     step = float(np.median(np.diff(times))) if times.size > 1 else 1.0
-    first = times[0] - 4.0 if first_onset_s is None else first_onset_s
-    last = max(times[-1] - 2.0 * step, first + step) if last_onset_s is None else last_onset_s
+    first = times[0] - 4.0
+    last = max(times[-1] - 2.0 * step, first + step)
     onsets = np.arange(first, last + 1e-6, float(np.clip(step / 2.0, 0.5, 1.0)))
     rows, parameters = [], []
     for tail in TAILS:
@@ -109,8 +113,18 @@ def bolus_shapes(times_s, first_onset_s: float | None = None, last_onset_s: floa
             scale = fwhm / width
             u = (times[None, :] - onsets[:, None]) / scale
             rows.append((_gamma(u) + tail * gammainc(SHAPE_EXPONENT + 1.0, np.clip(u, 0.0, 60.0))) / peak)
-            parameters.append(np.stack([onsets, onsets + top * scale, onsets + rise * scale, np.full_like(onsets, fwhm),
-                                        np.full_like(onsets, area * scale / peak), np.full_like(onsets, tail)]))
+            parameters.append(
+                np.stack(
+                    [
+                        onsets,
+                        onsets + top * scale,
+                        onsets + rise * scale,
+                        np.full_like(onsets, fwhm),
+                        np.full_like(onsets, area * scale / peak),
+                        np.full_like(onsets, tail),
+                    ]
+                )
+            )
     curves = np.concatenate(rows)
     onset, peak_s, half, fwhm, area, tails = np.concatenate(parameters, axis=1)
     mean = curves.mean(axis=1)
@@ -124,8 +138,18 @@ def bolus_shapes(times_s, first_onset_s: float | None = None, last_onset_s: floa
     basis = np.linalg.svd(unit, full_matrices=False)[2][:components]
     directions = basis @ unit.T
     directions /= np.linalg.norm(directions, axis=0)
-    return BolusShapes(basis.astype(np.float32), directions.astype(np.float32), (1.0 / length).astype(np.float32),
-                       mean[seen], tails[seen], onset[seen], peak_s[seen], half[seen], fwhm[seen], area[seen])
+    return BolusShapes(
+        basis.astype(np.float32),
+        directions.astype(np.float32),
+        (1.0 / length).astype(np.float32),
+        mean[seen],
+        tails[seen],
+        onset[seen],
+        peak_s[seen],
+        half[seen],
+        fwhm[seen],
+        area[seen],
+    )
 
 
 @dataclass(frozen=True)
@@ -174,11 +198,20 @@ def fit_components(components: np.ndarray, shapes: BolusShapes, timing_from: np.
     best = np.zeros(count, dtype=int)
     chunk = max(1, 4_000_000 // max(1, shapes.directions.shape[1]))
     for start in range(0, count, chunk):
-        best[start:start + chunk] = np.argmax(source[:, start:start + chunk].T @ shapes.directions, axis=1)
+        best[start : start + chunk] = np.argmax(source[:, start : start + chunk].T @ shapes.directions, axis=1)
     length = np.maximum(np.einsum("mn,mn->n", components, shapes.directions[:, best]), 0.0)
     height = length * shapes.height_per_length[best]
-    return BolusFit(best, height, height * shapes.mean_per_height[best], length, shapes.onset_s[best], shapes.peak_s[best], shapes.half_rise_s[best], shapes.fwhm_s[best],
-                    height * shapes.area_s[best])
+    return BolusFit(
+        best,
+        height,
+        height * shapes.mean_per_height[best],
+        length,
+        shapes.onset_s[best],
+        shapes.peak_s[best],
+        shapes.half_rise_s[best],
+        shapes.fwhm_s[best],
+        height * shapes.area_s[best],
+    )
 
 
 def fit_curves(curves: np.ndarray, shapes: BolusShapes) -> BolusFit:

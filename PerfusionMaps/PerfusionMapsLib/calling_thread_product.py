@@ -21,6 +21,15 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.n
     return out
 
 
+def product_of_columns(columns: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """``columns.T @ matrix.T`` (n, m) for columns (k, n) and a matrix (m, k): one row a column, in pieces along n."""
+    out = np.empty((columns.shape[1], matrix.shape[0]), np.float32)
+    step = max(8, LARGEST // max(1, matrix.size))
+    for at in range(0, columns.shape[1], step):
+        np.matmul(columns[:, at : at + step].T, matrix.T, out=out[at : at + step])
+    return out
+
+
 def weighted_sum(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """``weights @ rows`` for (k,) and (k, n); a matrix-vector product would go to threads from 9216 elements on."""
     return np.einsum("k,kn->n", weights, rows)

@@ -99,9 +99,9 @@ def analyze_to_folder(options: argparse.Namespace, console) -> dict:
     # A refusal of the data comes before the question whether an earlier result may be replaced.
     from .bolus_arrival import find_bolus
 
-    find_bolus(series)
+    bolus = find_bolus(series)
     refuse_existing(options.out_dir, options.overwrite)
-    result = analyze(series, request, console.step)
+    result = analyze(series, request, console.step, bolus)
     del series
     with new_result_folder(options.out_dir, options.overwrite) as folder:
         console.partial_folders.append(folder)

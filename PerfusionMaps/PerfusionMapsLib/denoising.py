@@ -155,8 +155,12 @@ def first_pass(curves: SliceCurves, width_mm: float) -> FirstPass:
     mean_noise = float(np.sqrt(raw[tissue].mean() / curves.frames)) if tissue.any() else 0.0
     guide = np.concatenate([first[:compared], np.where(tissue, curves.mean_hu, 0.0)[None]]).astype(np.float32)
     return FirstPass(
-        guide, _noise_level(first[compared:], tissue), float(np.hypot(MEAN_RANGE_HU, 2.0 * mean_noise)), raw,
-        neighbors(curves.channels, guide, tissue, steps))
+        guide,
+        _noise_level(first[compared:], tissue),
+        float(np.hypot(MEAN_RANGE_HU, 2.0 * mean_noise)),
+        raw,
+        neighbors(curves.channels, guide, tissue, steps),
+    )
 
 
 def second_pass(curves: SliceCurves, first: FirstPass, layers, width_mm: float) -> DenoisedSlice:
@@ -175,7 +179,9 @@ def second_pass(curves: SliceCurves, first: FirstPass, layers, width_mm: float) 
     ratio = np.clip(np.einsum("cji,cji->ji", components, height[:count]) / energy, 0.25, 4.0)
     return DenoisedSlice(
         np.where(tissue, components * ratio, curves.channels[:count]),
-        _variance(shape[count:], curves, first.raw_variance), _variance(height[count:], curves, first.raw_variance))
+        _variance(shape[count:], curves, first.raw_variance),
+        _variance(height[count:], curves, first.raw_variance),
+    )
 
 
 def _variance(noise, curves: SliceCurves, raw):
@@ -213,8 +219,10 @@ def slabs(positions_mm, groups) -> list[list[int]]:
     found: list[list[int]] = []
     for k in range(len(positions_mm)):
         run = found[-1] if found else None
-        if run is not None and groups[run[0]] == groups[k] and abs(positions_mm[k] - positions_mm[run[0]]) < SLAB_MM - 0.5 * abs(
-            positions_mm[k] - positions_mm[k - 1]
+        if (
+            run is not None
+            and groups[run[0]] == groups[k]
+            and abs(positions_mm[k] - positions_mm[run[0]]) < SLAB_MM - 0.5 * abs(positions_mm[k] - positions_mm[k - 1])
         ):
             run.append(k)
         else:

@@ -66,7 +66,7 @@ class MidsagittalPlane:
         """The mask (K, J, I) reflected in the plane, nearest voxel; False where the mirror image leaves the grid."""
         offset, matrix = self._index_mirror(geometry)
         # affine_transform pulls: the output at a voxel is the input at its mirror image, and a reflection is its own inverse.
-        mirrored = ndimage.affine_transform(mask.astype(np.uint8), matrix, offset, order=0, mode="constant", cval=0)
+        mirrored = ndimage.affine_transform(mask.astype(np.uint8), matrix, offset, order=0, mode="grid-constant", cval=0)
         return mirrored.astype(bool)
 
     def _index_mirror(self, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +99,9 @@ def estimate_midsagittal(image: Volume, brain: np.ndarray) -> MidsagittalPlane:
     geometry = image.geometry
     center = geometry.to_lps(np.argwhere(brain)[:, ::-1]).mean(axis=0)
     outer = _Symmetry(image, brain, SKULL_WINDOW_HU, DIFFERENCE_CUT_HU, HEAD_RIM_MM, center)
-    starts = [(yaw, roll, shift) for yaw in np.arange(-20.0, 21.0, 4.0) for roll in (-7.0, 0.0, 7.0) for shift in (-9.0, -4.5, 0.0, 4.5, 9.0)]
+    starts = [
+        (yaw, roll, shift) for yaw in np.arange(-20.0, 21.0, 4.0) for roll in (-7.0, 0.0, 7.0) for shift in (-9.0, -4.5, 0.0, 4.5, 9.0)
+    ]
     order = np.argsort([outer.cost(start, 2500) for start in starts])
     found = [_refined(lambda p: outer.cost(p, 2500), starts[order[rank]], (2.5, 3.0, 2.5), 120) for rank in (0, 1, 3)]
     rough = min(found, key=lambda result: result.fun).x
@@ -128,7 +130,9 @@ def _normal(parameters) -> np.ndarray:
 def _refined(cost, start, steps, evaluations):
     """Nelder-Mead from a start (yaw, roll, shift) with initial steps."""
     simplex = np.vstack([start, np.asarray(start) + np.diag(steps)])
-    return minimize(cost, start, method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": evaluations, "xatol": 0.02, "fatol": 1e-4})
+    return minimize(
+        cost, start, method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": evaluations, "xatol": 0.02, "fatol": 1e-4}
+    )
 
 
 class _Symmetry:

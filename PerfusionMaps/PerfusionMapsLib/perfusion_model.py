@@ -1,5 +1,6 @@
 """From time curves to perfusion, voxel by voxel: a model made once for given scan times and input, and its fit to any curves."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -8,13 +9,13 @@ from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.tracer_kinetics import flow_scale, volume_scale
 
 from .bayesian import posterior
-from .calling_thread_product import product, weighted_sum
+from .calling_thread_product import product, product_of_columns, weighted_sum
 from .perfusion_options import EngineOptions, Method
 from .residue_dictionary import CURVE_STEP_S, ResidueCurves, build_dictionary, interpolate_input, residue_curves
-from .svd_deconvolution import bcsvd, osvd
-from .threshold_scale import ThresholdOperator, read_residue, threshold_operator
+from .svd_deconvolution import bcsvd, osvd, osvd_matrices
+from .threshold_scale import ThresholdOperator, read_residue, threshold_operator, vertex
 
-CHUNK = 256
+CHUNK = 1024
 """Curves worked on at once, so that intermediate results stay in cache."""
 
 MINIMUM_FRAMES = 7
@@ -81,21 +82,34 @@ class PerfusionModel:
     curve_times : ndarray (N,), optional
         Even grid of denoised curves and of the threshold-scale operator; by default from 0 to the last scan by 0.5 s.
     curves : ResidueCurves, optional
-        When several models share one input.
+    operator : ThresholdOperator, optional
+        Both when several models share one input.
 
     Raises
     ------
     DataRefused
-        Fewer than 7 samples, or an input without a bolus.
+        Fewer than 7 samples, times that do not increase, or an input without a bolus.
     """
 
-    def __init__(self, times, aif_times, aif, options: EngineOptions = EngineOptions(), curve_times=None, curves: ResidueCurves | None = None,
-                 operator: ThresholdOperator | None = None):
+    def __init__(
+        self,
+        times,
+        aif_times,
+        aif,
+        options: EngineOptions = EngineOptions(),
+        curve_times=None,
+        curves: ResidueCurves | None = None,
+        operator: ThresholdOperator | None = None,
+    ):
         self.options = options
         self.times = np.asarray(times, dtype=float)
         aif_times, aif = np.asarray(aif_times, dtype=float), np.asarray(aif, dtype=float)
+        if aif_times.shape != aif.shape or aif.size < 4 or not np.all(np.diff(aif_times) > 0) or not np.all(np.diff(self.times) > 0):
+            raise DataRefused("the times of the arterial input or of the scan do not increase from sample to sample; check the time axis")
         if self.times.size < MINIMUM_FRAMES:
-            raise DataRefused(f"the scan has {self.times.size} time points and perfusion needs at least {MINIMUM_FRAMES}; use a longer acquisition")
+            raise DataRefused(
+                f"the scan has {self.times.size} time points and perfusion needs at least {MINIMUM_FRAMES}; use a longer acquisition"
+            )
         if not (np.all(np.isfinite(aif)) and aif.max(initial=0.0) > 0):
             raise DataRefused("the arterial input function never rises above its baseline; choose another artery")
         last = max(float(self.times[-1]), float(aif_times[-1]))
@@ -103,6 +117,7 @@ class PerfusionModel:
         self.aif = interpolate_input(aif_times, aif, self.curve_times)
         self.operator = operator or threshold_operator(self.curve_times, self.aif)
         self.dictionary = build_dictionary(curves or residue_curves(aif_times, aif, self.curve_times[-1]), self.times, self.curve_times)
+        self._osvd_matrices = osvd_matrices(self.dictionary, self.aif) if options.method == Method.OSVD else []
 
     def project(self, curves: np.ndarray) -> np.ndarray:
         """Channels (P + Q, N) of curves (T, N): principal components, then noise directions; float32, constants drop out."""
@@ -129,45 +144,65 @@ class PerfusionModel:
         channels = self.project(curves)
         count = self.dictionary.components
         if noise is None:
-            variance = np.mean(channels[count:] ** 2, axis=0)
+            variance = self._unexplained_variance(curves, channels[:count])
         else:
             variance = np.broadcast_to(np.square(np.asarray(noise, dtype=np.float32)), channels.shape[1:])
         return self.fit_components(channels[:count], variance, threads)
+
+    def _unexplained_variance(self, curves, components) -> np.ndarray:
+        """Variance (N,) in all directions that neither a constant nor the components span, HU^2."""
+        energy = np.empty(components.shape[1], np.float32)
+        for at in range(0, energy.size, CHUNK):
+            block = curves[:, at : at + CHUNK].astype(np.float64)
+            energy[at : at + CHUNK] = self.times.size * block.var(axis=0)
+        rest = np.maximum(energy - np.einsum("pn,pn->n", components, components), 0.0)
+        return rest / max(self.times.size - 1 - components.shape[0], 1)
 
     def fit_components(self, components: np.ndarray, noise_variance: np.ndarray, threads: int = 1, height_variance=None) -> PerfusionFit:
         """Perfusion of curves given as principal components (P, N) with noise of variance (N,) HU^2 in each.
 
         `height_variance` (N,) is that of the curve's height where it was averaged over fewer voxels than its shape.
         """
-        d = self.dictionary
-        if self.options.method == Method.BAYES:
-            p = posterior(d, components, noise_variance, threads, height_variance)
-            flow, volume, delay = p.flow, p.volume, p.delay
-            coordinates = np.concatenate([p.curve, self._significant_rest(components, p.curve, noise_variance)])
-            from_curve = np.concatenate([d.curve_basis, d.curve_predictor], axis=1)
-        else:
-            p, from_curve, coordinates = None, d.curve_predictor, components
-            volume = np.maximum(weighted_sum(d.area_predictor, components), 0.0)
-        residue_matrix = self.operator.matrix @ from_curve
+        d, method = self.dictionary, self.options.method
         count = components.shape[1]
-        height, tmax, peak = (np.empty(count, np.float32) for _ in range(3))
-        svd_delay = np.empty(count, np.float32)
-        for at in range(0, count, CHUNK):
+        p = posterior(d, components, noise_variance, threads, height_variance) if method == Method.BAYES else None
+        height, tmax, peak, flow, delay = (np.empty(count, np.float32) for _ in range(5))
+        from_curve = d.curve_predictor if p is None else np.concatenate([d.curve_basis, d.curve_predictor], axis=1)
+        to_residue = self.operator.matrix @ from_curve
+
+        def read(at):
             here = slice(at, at + CHUNK)
-            block = np.ascontiguousarray(coordinates[:, here])
-            height[here], tmax[here] = read_residue(product(residue_matrix, block), self.operator.step)
-            peak[here] = self._peak_time(product(from_curve, block))
-            if self.options.method == Method.BCSVD:
-                svd_delay[here] = bcsvd(d, self.operator, block)[2]
-        if self.options.method == Method.OSVD:
-            flow, _, delay = osvd(d, self.aif, components, float(np.median(np.diff(self.times))))
-        elif self.options.method == Method.BCSVD:
-            flow, delay = height, svd_delay
+            block = components[:, here]
+            if p is not None:
+                block = np.concatenate([p.curve[:, here], self._significant_rest(block, p.curve[:, here], noise_variance[here])])
+            residues = product_of_columns(block, to_residue)
+            height[here], tmax[here] = read_residue(residues, self.operator.step)
+            peak[here] = self._peak_time(product_of_columns(block, from_curve))
+            if method == Method.BCSVD:
+                flow[here], _, delay[here] = bcsvd(residues, self.operator.step)
+            elif method == Method.OSVD:
+                flow[here], _, delay[here] = osvd(self._osvd_matrices, block, self.operator.step, float(np.median(np.diff(self.times))))
+
+        if threads > 1 and count > CHUNK:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(read, range(0, count, CHUNK)))
+        else:
+            for at in range(0, count, CHUNK):
+                read(at)
+        if p is None:
+            volume = np.maximum(weighted_sum(d.area_predictor, components), 0.0)
+        else:
+            flow, volume, delay = p.flow, p.volume, p.delay
         scale, volume_unit = np.float32(flow_scale(self.options.hematocrit)), np.float32(volume_scale(self.options.hematocrit))
         cbf, cbv = flow * scale, volume * volume_unit
         results = {
-            "cbf": cbf, "cbv": cbv, "delay": delay, "tmax": tmax, "operator_cbf": height * scale, "ttp": peak - np.float32(d.arrival),
+            "cbf": cbf,
+            "cbv": cbv,
             "mtt": np.where(cbf > 1e-6, 60.0 * cbv / np.maximum(cbf, 1e-6), 0.0).astype(np.float32),
+            "delay": delay,
+            "tmax": tmax,
+            "operator_cbf": height * scale,
+            "ttp": peak - np.float32(d.arrival),
             "noise": np.sqrt(noise_variance).astype(np.float32),
         }
         if p is not None:
@@ -186,10 +221,6 @@ class PerfusionModel:
         return rest * np.maximum(1.0 - 2.0 * components.shape[0] * noise_variance / np.maximum(energy, 1e-12), 0.0).astype(np.float32)
 
     def _peak_time(self, curves: np.ndarray) -> np.ndarray:
-        """Time of the maximum of curves (N, n) on the curve grid, s, between samples by a parabola."""
-        peak = np.clip(np.argmax(curves, axis=0), 1, curves.shape[0] - 2)
-        columns = np.arange(curves.shape[1])
-        before, middle, after = (curves[peak + k, columns] for k in (-1, 0, 1))
-        bend = before - 2 * middle + after
-        offset = np.clip(np.where(bend < 0, 0.5 * (before - after) / np.where(bend < 0, bend, -1.0), 0.0), -1.0, 1.0)
-        return ((peak + offset) * self.operator.step).astype(np.float32)
+        """Time of the maximum of curves (n, N) on the curve grid, s, between samples by a parabola."""
+        peak = np.clip(np.argmax(curves, axis=1), 1, curves.shape[1] - 2)
+        return ((peak + np.clip(vertex(curves, peak)[1], -1.0, 1.0)) * self.operator.step).astype(np.float32)

@@ -20,6 +20,7 @@ from CTPerfusionSuiteLib.version import VERSION
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries, Volume
 
 from .analysis_request import AnalysisRequest
+from .arterial_curve import damped, without_surroundings
 from .arterial_input import find_arteries
 from .bolus_arrival import Bolus, baseline_mean, find_bolus, frame_mean
 from .brain_mask import brain_mask, intracranial_space
@@ -31,7 +32,7 @@ from .perfusion_metrics import metrics_document
 from .perfusion_result import MAP_UNITS, PerfusionResult
 from .quality_flags import quality_flags
 from .study_observations import observations, tissue_curve, venous_transit
-from .tissue_classes import Enhancement, classify_tissue, summarize_enhancement
+from .tissue_classes import classify_tissue, summarize_enhancement
 from .tissue_maps import estimate_maps
 from .venous_output import VeinScaling, find_vein, vein_scaling
 from .venous_sinuses import find_sinuses
@@ -48,7 +49,9 @@ def no_steps(name: str, title: str) -> Progress:
     return silent
 
 
-def analyze(series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), steps: Steps = no_steps) -> PerfusionResult:
+def analyze(
+    series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), steps: Steps = no_steps, bolus: Bolus | None = None
+) -> PerfusionResult:
     """Maps, lesions and numbers of one study.
 
     Parameters
@@ -58,6 +61,8 @@ def analyze(series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), st
     request : AnalysisRequest
     steps : callable
         Announces a step (name, title) and returns its `Progress`; `CTPerfusionSuiteLib.console.Console.step`.
+    bolus : Bolus, optional
+        From `bolus_arrival.find_bolus` of this series, when the caller has looked already.
 
     Raises
     ------
@@ -67,9 +72,11 @@ def analyze(series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), st
         A curve or mask of the user that does not fit the series.
     """
     notes, header = series.notes, series.header
-    bolus = find_bolus(series)
+    if bolus is None:
+        bolus = find_bolus(series)
     still, motion = still_series(series, bolus, request, steps("motion", "Correcting motion"))
-    bolus = find_bolus(still)
+    if still is not series:
+        bolus = find_bolus(still)
 
     grid = analysis_series(still, request.full_resolution)
     geometry = grid.geometry
@@ -81,14 +88,15 @@ def analyze(series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), st
     plane = estimate_midsagittal(mean, brain)
     space = intracranial_space(brain, geometry)
 
-    vessels = find_vessels(still, grid, bolus, space, request, steps("vessels", "Finding artery and vein"))
-    del still, series
     progress = steps("tissue", "Classifying tissue")
     enhancement = summarize_enhancement(grid, bolus)
-    progress(0.6)
-    tissue = tissue_of(request, baseline, mean, brain, enhancement)
-    sinuses = find_sinuses(grid, bolus, vessels.vof, plane, space, vessels.scaling.truncated, enhancement)
+    progress(0.7)
+    classes = classify_tissue(baseline, mean, brain, enhancement)
+    tissue = classes.tissue if request.tissue_mask is None else own_tissue(request, geometry, brain)
     progress(1.0)
+    vessels = find_vessels(still, grid, bolus, space, brain & ~classes.vessels, request, steps("vessels", "Finding artery and vein"))
+    del still, series
+    sinuses = find_sinuses(grid, bolus, vessels.vof, plane, space, vessels.scaling.truncated, enhancement)
     fitted = brain.copy()
     for sinus in (sinuses.superior_sagittal, sinuses.torcula):
         fitted |= False if sinus is None else sinus
@@ -117,7 +125,6 @@ def analyze(series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), st
         flags=quality_flags(seen, found),
         age_years=request.age_years,
         nihss=request.nihss,
-        mirror=lambda mask: plane.mirror_mask(mask, geometry),
     )
     progress(1.0)
     if request.anatomy is not None:
@@ -185,7 +192,13 @@ class Vessels:
 
 
 def find_vessels(
-    series: TimeSeries, grid: TimeSeries, bolus: Bolus, space: np.ndarray, request: AnalysisRequest, progress: Progress = silent
+    series: TimeSeries,
+    grid: TimeSeries,
+    bolus: Bolus,
+    space: np.ndarray,
+    avascular: np.ndarray,
+    request: AnalysisRequest,
+    progress: Progress = silent,
 ) -> Vessels:
     """Artery and vein, automatic or as the user gives them, and the partial-volume scaling of the artery by the vein.
 
@@ -195,8 +208,8 @@ def find_vessels(
         Full resolution, not smoothed: where vessels are looked for.
     grid : TimeSeries
         The analysis grid, on which a user's voxels count.
-    space : ndarray (K, J, I) of bool
-        Intracranial space on the analysis grid.
+    space, avascular : ndarray (K, J, I) of bool
+        Intracranial space, and the brain and its fluid without vessels, on the analysis grid.
     """
     fine_space = space
     factor = series.geometry.size[0] // grid.geometry.size[0]
@@ -226,7 +239,13 @@ def find_vessels(
         scaling = VeinScaling(1.0, False, False, True, "The given arterial curve is used as it is.")
     else:
         scaling = vein_scaling(aif, vof, float(grid.slice_times.max()))
-    scaled = replace(aif, hu=aif.hu * scaling.factor)
+    clean = aif
+    if not request.aif.given:
+        # What tissue and noise add to a thin artery would shift the input; what is left is scaled to the vein anew.
+        noise = bolus.noise_hu / np.sqrt(max(1, len(arteries[0].voxels)))
+        clean = damped(without_surroundings(aif, vof, grid, bolus, avascular, scaling.factor, noise), noise)
+        scaling = vein_scaling(clean, vof, float(grid.slice_times.max()))
+    scaled = replace(clean, hu=clean.hu * scaling.factor)
     progress(1.0)
     return Vessels(scaled, aif, vof, scaling, arteries, veins)
 
@@ -247,15 +266,12 @@ def on_grid(curve: InputFunction, geometry: Geometry) -> InputFunction:
     return replace(curve, voxels=np.clip(voxels, 0, np.array(geometry.size) - 1))
 
 
-def tissue_of(request: AnalysisRequest, baseline: Volume, mean: Volume, brain: np.ndarray, enhancement: Enhancement) -> np.ndarray:
-    """Brain tissue without cerebrospinal fluid, vessels and bone; a user's tissue mask replaces it within the brain."""
-    if request.tissue_mask is None:
-        return classify_tissue(baseline, mean, brain, enhancement).tissue
-    tissue = read_mask(request.tissue_mask, mean.geometry, "tissue mask") & brain
+def own_tissue(request: AnalysisRequest, geometry: Geometry, brain: np.ndarray) -> np.ndarray:
+    """The user's tissue mask within the brain."""
+    tissue = read_mask(request.tissue_mask, geometry, "tissue mask") & brain
     if not tissue.any():
-        raise RequestRefused(
-            f"the tissue mask '{request.tissue_mask.name}' does not overlap the brain; check that it belongs to this study"
-        )
+        name = request.tissue_mask.name
+        raise RequestRefused(f"the tissue mask '{name}' does not overlap the brain; check that it belongs to this study")
     return tissue
 
 

@@ -3,8 +3,8 @@
 An atom is the arterial input convolved with a residue function of unit height, at one mean transit time and one arterial delay,
 sampled at the times a slice was really scanned.  The unknown baseline is integrated out by removing the mean over all frames from
 atoms and curves alike, and both are then projected on the atoms' principal components: a dozen hold all but a few ten-thousandths of
-the energy even for a narrow bolus.  Directions outside that subspace carry noise alone; a few of them travel with the curves through every filter, so that the
-noise after filtering is measured and not assumed.
+the energy even for a narrow bolus.  Directions outside that subspace carry noise alone; a few of them travel with the curves through
+every filter, so that the noise after filtering is measured and not assumed.
 """
 
 from dataclasses import dataclass
@@ -305,9 +305,23 @@ def build_dictionary(curves: ResidueCurves, times, curve_times, components: int 
     predictors = _linear_prediction(coordinates[seen], np.concatenate([fine, area], axis=1)[seen], noise=0.003)
     curve_coordinates = fine @ fine_axes
     back = _linear_prediction(curve_coordinates[seen], coordinates[seen], noise=1e-4)
-    single = lambda a: np.ascontiguousarray(a, dtype=np.float32)  # noqa: E731
+
+    def single(array):
+        return np.ascontiguousarray(array, dtype=np.float32)
+
     return ResidueDictionary(
-        times=times, basis=single(basis), noise_basis=single(noise_basis), atoms=single(coordinates), inverse_norm=single(inverse),
-        mtt=curves.mtt, delay=curves.delay, curve_times=np.asarray(curve_times, dtype=float), curve_basis=single(fine_axes),
-        curve_atoms=single(curve_coordinates), curve_components=single(back), curve_predictor=single(predictors[:-1]), area_predictor=single(predictors[-1]),
-        arrival=curves.arrival)
+        times=times,
+        basis=single(basis),
+        noise_basis=single(noise_basis),
+        atoms=single(coordinates),
+        inverse_norm=single(inverse),
+        mtt=curves.mtt,
+        delay=curves.delay,
+        curve_times=np.asarray(curve_times, dtype=float),
+        curve_basis=single(fine_axes),
+        curve_atoms=single(curve_coordinates),
+        curve_components=single(back),
+        curve_predictor=single(predictors[:-1]),
+        area_predictor=single(predictors[-1]),
+        arrival=curves.arrival,
+    )

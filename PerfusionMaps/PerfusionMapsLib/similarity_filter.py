@@ -57,7 +57,11 @@ def neighbors(values, like, tissue, steps) -> Neighbors:
     def binned(stack):
         rows, columns = (-(-n // TILE) * TILE for n in tissue.shape)
         stack = np.pad(stack * tissue, [(0, 0), (0, rows - tissue.shape[0]), (0, columns - tissue.shape[1])])
-        return stack.reshape(stack.shape[0], rows // steps[0], steps[0], columns // steps[1], steps[1]).sum(axis=(2, 4), dtype=np.float32)
+        total = np.zeros((stack.shape[0], rows // steps[0], columns // steps[1]), np.float32)
+        for a in range(steps[0]):
+            for b in range(steps[1]):
+                total += stack[:, a :: steps[0], b :: steps[1]]
+        return total
 
     return Neighbors(binned(np.ones((1, 1, 1), np.float32))[0], binned(values), binned(like))
 

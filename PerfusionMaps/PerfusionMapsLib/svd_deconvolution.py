@@ -10,74 +10,78 @@ Wu O et al., Magn Reson Med 2003;50:164-174.
 
 import numpy as np
 
-from .calling_thread_product import product
+from .calling_thread_product import product_of_columns
 from .residue_dictionary import ResidueDictionary
-from .threshold_scale import ThresholdOperator, read_residue, threshold_operator
+from .threshold_scale import read_residue, threshold_operator
 
 OSCILLATION_LIMIT = 0.095
 """Oscillation index up to which a residue function is accepted; Wu's value for a signal-to-noise ratio near 20, usual in CT."""
 
 OSVD_TRUNCATIONS = (0.02, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50, 0.60, 0.75, 0.95)
 
-
-def bcsvd(dictionary: ResidueDictionary, operator: ThresholdOperator, components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flow (1/s), time of the maximum (s) and delay (s) of curves given as components (P, n)."""
-    residues = product(operator.matrix @ dictionary.curve_predictor, components)
-    flow, tmax = read_residue(residues, operator.step)
-    return flow, tmax, half_rise(residues, operator.step)
+LONGEST_RISE_S = 15.0
+"""How far before the maximum of a residue its rise is looked for."""
 
 
-def osvd(dictionary: ResidueDictionary, aif, components, sampling_step: float):
+def bcsvd(residues: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flow (1/s), time of the maximum (s) and delay (s) read from residues (n, 2 N) every `step` seconds."""
+    flow, tmax = read_residue(residues, step)
+    return flow, tmax, half_rise(residues, step)
+
+
+def osvd_matrices(dictionary: ResidueDictionary, aif) -> list[np.ndarray]:
+    """Matrices (2 N, P) from components to residues, of increasing truncation, for an input `aif` (N,) HU on `curve_times`."""
+    operators = [threshold_operator(dictionary.curve_times, aif, truncation) for truncation in OSVD_TRUNCATIONS]
+    return [operator.matrix @ dictionary.curve_predictor for operator in operators]
+
+
+def osvd(matrices, components, step: float, sampling_step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `bcsvd`, each curve with the least truncation whose residue oscillates within `OSCILLATION_LIMIT`.
 
     Parameters
     ----------
-    dictionary : ResidueDictionary
-    aif : ndarray (N,)
-        Input on the dictionary's `curve_times`, HU above baseline.
+    matrices : sequence of ndarray (2 N, P)
+        From `osvd_matrices`.
     components : float32 ndarray (P, n)
+    step : float
+        Between samples of the residue, s.
     sampling_step : float
         Typical time between scans, s: the oscillation index is defined on the sampled residue, so differences are taken over this
         distance and not over the finer grid of the operator.
     """
-    count = components.shape[1]
-    flow, tmax, delay = (np.zeros(count, np.float32) for _ in range(3))
-    left = np.arange(count)
-    for truncation in OSVD_TRUNCATIONS:
-        operator = threshold_operator(dictionary.curve_times, aif, truncation)
-        residues = product(operator.matrix @ dictionary.curve_predictor, components[:, left])
-        stride = max(1, round(sampling_step / operator.step))
-        bend = np.roll(residues, stride, axis=0) - 2.0 * residues + np.roll(residues, -stride, axis=0)
-        index = np.abs(bend).mean(axis=0) / np.maximum(residues.max(axis=0), 1e-12)
-        accepted = (index <= OSCILLATION_LIMIT) if truncation < OSVD_TRUNCATIONS[-1] else np.ones(left.size, bool)
-        chosen = np.ascontiguousarray(residues[:, accepted])
-        flow[left[accepted]], tmax[left[accepted]] = read_residue(chosen, operator.step)
-        delay[left[accepted]] = half_rise(chosen, operator.step)
+    found = [np.zeros(components.shape[1], np.float32) for _ in range(3)]
+    left = np.arange(components.shape[1])
+    stride = max(1, round(sampling_step / step))
+    for number, matrix in enumerate(matrices, start=1):
+        residues = product_of_columns(components[:, left], matrix)
+        bend = np.roll(residues, stride, axis=1) - 2.0 * residues + np.roll(residues, -stride, axis=1)
+        index = np.abs(bend).mean(axis=1) / np.maximum(residues.max(axis=1), 1e-12)
+        accepted = (index <= OSCILLATION_LIMIT) | (number == len(matrices))
+        for values, read in zip(found, bcsvd(residues[accepted], step), strict=True):
+            values[left[accepted]] = read
         left = left[~accepted]
         if left.size == 0:
             break
-    return flow, tmax, delay
+    return found[0], found[1], found[2]
 
 
 def half_rise(residues: np.ndarray, step: float) -> np.ndarray:
-    """Time (s) at which residues (2 N, n) last rise through half of their maximum before it.
+    """Time (s) at which residues (n, 2 N) last rise through half of their maximum before it.
 
     The low-pass character of the truncation spreads the jump of a residue function evenly around the arrival of contrast, so the
     middle of the rise marks the arterial delay, where the maximum comes later by the spread.
     """
-    length, count = residues.shape
-    columns = np.arange(count)
-    peak = np.argmax(residues, axis=0)
-    half = 0.5 * residues[peak, columns]
-    at = peak.copy()
-    rising = np.ones(count, bool)
-    for _ in range(length // 2):
-        at[rising] -= 1
-        rising = rising & (residues[at, columns] > half)
-        if not rising.any():
-            break
-    low, high = residues[at, columns], residues[(at + 1) % length, columns]
-    part = np.clip((half - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
-    time = at + part
-    time = np.where(peak >= length // 2, time - length, time)
+    count, length = residues.shape
+    peak = np.argmax(residues, axis=1)
+    back = min(int(np.ceil(LONGEST_RISE_S / step)), length // 2)
+    # Negative indices count from the end, which is what a circle wants.
+    before = np.take_along_axis(residues, peak[:, None] - np.arange(back + 1), axis=1)
+    half = 0.5 * before[:, :1]
+    low = before <= half
+    low[:, -1] = True
+    crossed = np.argmax(low, axis=1)
+    line = np.arange(count)
+    under, over = before[line, crossed], before[line, np.maximum(crossed - 1, 0)]
+    part = np.clip((half[:, 0] - under) / np.maximum(over - under, 1e-12), 0.0, 1.0)
+    time = np.where(peak >= length // 2, peak - length, peak) - crossed + part
     return (time * step).astype(np.float32)

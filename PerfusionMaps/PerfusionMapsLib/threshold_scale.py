@@ -63,19 +63,25 @@ def threshold_operator(times, aif, truncation: float = TRUNCATION) -> ThresholdO
     return ThresholdOperator(times, impulse[rows].astype(np.float32))
 
 
+def vertex(rows: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Height of the parabola through the samples of each row (n, L) around index `at` (n,), and its place relative to `at`, in samples.
+
+    Rows are circular.
+    """
+    line = np.arange(rows.shape[0])
+    before, middle, after = rows[line, at - 1], rows[line, at], rows[line, (at + 1) % rows.shape[1]]
+    bend = before - 2.0 * middle + after
+    offset = np.where(bend < 0, 0.5 * (before - after) / np.where(bend < 0, bend, -1.0), 0.0)
+    return middle - 0.25 * (before - after) * offset, offset
+
+
 def read_residue(residues: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """Height (1/s) and time (s) of the maximum of residues (2 N, n), by the parabola through three samples.
+    """Height (1/s) and time (s) of the maximum of residues (n, 2 N), by the parabola through three samples.
 
     Times in the second half of the circle are negative.
     """
-    length, count = residues.shape
-    columns = np.arange(count)
-    peak = np.argmax(residues, axis=0)
-    middle = residues[peak, columns]
-    before = residues[peak - 1, columns]
-    after = residues[(peak + 1) % length, columns]
-    bend = before - 2.0 * middle + after
-    offset = np.where(bend < 0, 0.5 * (before - after) / np.where(bend < 0, bend, -1.0), 0.0)
-    height = middle - 0.25 * (before - after) * offset
+    length = residues.shape[1]
+    peak = np.argmax(residues, axis=1)
+    height, offset = vertex(residues, peak)
     time = np.where(peak >= length // 2, peak - length, peak) + offset
     return np.maximum(height, 0.0).astype(np.float32), (time * step).astype(np.float32)

@@ -18,8 +18,9 @@ from .residue_dictionary import CURVE_STEP_S, interpolate_input, residue_curves
 from .threshold_scale import threshold_operator
 
 
-def estimate_maps(series: TimeSeries, mask, tissue, aif: InputFunction, options: EngineOptions = EngineOptions(),
-                  progress: Progress = silent) -> dict[str, np.ndarray]:
+def estimate_maps(
+    series: TimeSeries, mask, tissue, aif: InputFunction, options: EngineOptions = EngineOptions(), progress: Progress = silent
+) -> dict[str, np.ndarray]:
     """Perfusion maps of a study.
 
     Parameters
@@ -50,7 +51,9 @@ def estimate_maps(series: TimeSeries, mask, tissue, aif: InputFunction, options:
     """
     mask, tissue = np.asarray(mask, bool), np.asarray(tissue, bool)
     if mask.shape != series.geometry.shape or tissue.shape != series.geometry.shape:
-        raise RequestRefused(f"the masks {mask.shape} and {tissue.shape} do not fit the series {series.geometry.shape}; give masks on its grid")
+        raise RequestRefused(
+            f"the masks {mask.shape} and {tissue.shape} do not fit the series {series.geometry.shape}; give masks on its grid"
+        )
     tissue = tissue & mask
     models, model_of_slice = _models(series, mask, aif, options)
     spacing = (series.geometry.spacing[1], series.geometry.spacing[0])
@@ -71,9 +74,16 @@ def estimate_maps(series: TimeSeries, mask, tissue, aif: InputFunction, options:
         found = curves(k)
         clean = second_pass(found, first[k], layers[k], width) if two_passes and tissue[k].any() else single_pass(found, options)
         inside = np.flatnonzero(mask[k])
-        return models[model_of_slice[k]].fit_components(
-            clean.components.reshape(found.count, -1)[:, inside], clean.variance.ravel()[inside],
-            max(1, threads // len(slices)), clean.height_variance.ravel()[inside]).maps()
+        return (
+            models[model_of_slice[k]]
+            .fit_components(
+                clean.components.reshape(found.count, -1)[:, inside],
+                clean.variance.ravel()[inside],
+                max(1, threads // len(slices)),
+                clean.height_variance.ravel()[inside],
+            )
+            .maps()
+        )
 
     maps: dict[str, np.ndarray] = {}
 
@@ -122,7 +132,8 @@ def _slice_curves(model: PerfusionModel, values, mask, tissue, spacing) -> Slice
     mean_hu = np.zeros(mask.size, np.float32)
     mean_hu[inside] = curves.mean(axis=0, dtype=np.float32)
     return SliceCurves(
-        channels.reshape(-1, *mask.shape), model.dictionary.components, mean_hu.reshape(mask.shape), values.shape[0], mask, tissue, spacing)
+        channels.reshape(-1, *mask.shape), model.dictionary.components, mean_hu.reshape(mask.shape), values.shape[0], mask, tissue, spacing
+    )
 
 
 def _each(work, items, threads: int, store, progress: Progress) -> None:

@@ -48,8 +48,15 @@ class VeinScaling:
     reason: str
 
 
-def find_vein(series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, aif: InputFunction, threads: int | None = None,
-              progress: Progress = silent, candidates: VesselCandidates | None = None) -> tuple[InputFunction, ...]:
+def find_vein(
+    series: TimeSeries,
+    bolus: Bolus,
+    intracranial: np.ndarray,
+    aif: InputFunction,
+    threads: int | None = None,
+    progress: Progress = silent,
+    candidates: VesselCandidates | None = None,
+) -> tuple[InputFunction, ...]:
     """Ranked venous output functions, best first: late curves of large area, preferably at the back near the midline.
 
     Parameters
@@ -74,10 +81,17 @@ def find_vein(series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, aif: I
     tissue_peak, tissue_height = float(candidates.tissue.peak_s[0]), float(candidates.tissue.height_hu[0])
     step = float(np.median(np.diff(candidates.columns, axis=1)))
     artery_peak, artery_rise = float(artery.peak_s[0]), float(artery.half_rise_s[0])
-    plain = (candidates.believable & (candidates.baseline_hu > VEIN_BASELINE_HU[0]) & (candidates.baseline_hu < VEIN_BASELINE_HU[1])
-             & (candidates.height_hu > 2.0 * tissue_height))
-    eligible = (plain & (candidates.peak_s >= max(artery_peak + AFTER_ARTERY_S, tissue_peak - BEFORE_TISSUE_PEAK_S))
-                & (candidates.half_rise_s >= artery_rise + 0.75 * AFTER_ARTERY_S))
+    plain = (
+        candidates.believable
+        & (candidates.baseline_hu > VEIN_BASELINE_HU[0])
+        & (candidates.baseline_hu < VEIN_BASELINE_HU[1])
+        & (candidates.height_hu > 2.0 * tissue_height)
+    )
+    eligible = (
+        plain
+        & (candidates.peak_s >= max(artery_peak + AFTER_ARTERY_S, tissue_peak - BEFORE_TISSUE_PEAK_S))
+        & (candidates.half_rise_s >= artery_rise + 0.75 * AFTER_ARTERY_S)
+    )
     if not eligible.any():
         return ()
     center = series.geometry.to_lps(np.argwhere(intracranial)[:, ::-1]).mean(axis=0)
@@ -95,7 +109,9 @@ def find_vein(series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, aif: I
         members = grow_vessel(candidates, seed, eligible, max(step, 1.0), candidates.height_hu, trust, share=0.7)
         curve, fit = vessel_curve(series, bolus, candidates, members)
         worth = float(fit.area[0] * np.mean((midline * posterior)[members]))
-        score[np.linalg.norm(candidates.lps - candidates.lps[seed], axis=1) < APART_MM] = 0.0
+        for taken in (seed, *members):
+            score[np.linalg.norm(candidates.lps - candidates.lps[taken], axis=1) < APART_MM] = 0.0
+        eligible[members] = False
         if fit.peak_s[0] >= artery_peak + 0.75 * AFTER_ARTERY_S:
             found.append((worth, replace(curve, score=worth)))
     progress(1.0)
@@ -124,11 +140,15 @@ def vein_scaling(aif: InputFunction, vof: InputFunction | None, scan_end_s: floa
     end = min(scan_end_s, float(aif.times[-1]), float(vof.times[-1]))
     vein, artery = first_pass_fit(vof), first_pass_fit(aif)
     if vein is None or artery is None:
-        return VeinScaling(1.0, False, False, False, "The venous or arterial curve has no clear first pass, so no partial-volume correction is made.")
+        return VeinScaling(
+            1.0, False, False, False, "The venous or arterial curve has no clear first pass, so no partial-volume correction is made."
+        )
     past = end - vein.peak_s
     truncated = past < vein.fwhm_s and _tail_share(vof, end) > TAIL_SHARE
     if past < 0.5 * vein.fwhm_s:
-        return VeinScaling(1.0, False, True, False, "The scan ends before the venous curve has fallen by half, so absolute values are not calibrated.")
+        return VeinScaling(
+            1.0, False, True, False, "The scan ends before the venous curve has fallen by half, so absolute values are not calibrated."
+        )
     if truncated:
         ratio, how = vein.area / artery.area, "first-pass gamma-variate fits, because the scan truncates the venous curve"
     else:
@@ -155,7 +175,7 @@ class FirstPass:
 
 
 def first_pass_fit(curve: InputFunction) -> FirstPass | None:
-    """Fit of a gamma variate over a free constant from the first frame to where the falling curve reaches 40 % of its peak; None without a peak."""
+    """Gamma variate over a free constant, fitted up to where the falling curve reaches 40 % of its peak; None without a peak."""
     times, hu = np.asarray(curve.times, float), np.asarray(curve.hu, float)
     start = fit_curves(hu[:, None] - hu.mean(), bolus_shapes(times))
     height, peak, fwhm = float(start.height_hu[0]), float(start.peak_s[0]), float(start.fwhm_s[0])
@@ -174,13 +194,18 @@ def first_pass_fit(curve: InputFunction) -> FirstPass | None:
 
     exponent = 4.0
     first = np.array([height, peak, np.log(exponent), np.log(max(0.3, fwhm / (2.355 * np.sqrt(exponent)))), 0.0])
-    bounds = ([0.2 * height, peak - fwhm, np.log(1.0), np.log(0.15), -0.3 * height], [3.0 * height, peak + fwhm, np.log(20.0), np.log(15.0), 0.3 * height])
+    bounds = (
+        [0.2 * height, peak - fwhm, np.log(1.0), np.log(0.15), -0.3 * height],
+        [3.0 * height, peak + fwhm, np.log(20.0), np.log(15.0), 0.3 * height],
+    )
     result = least_squares(misfit, np.clip(first, *bounds), bounds=bounds, loss="soft_l1", f_scale=max(1.0, 0.05 * height))
     height, peak, exponent, scale = float(result.x[0]), float(result.x[1]), float(np.exp(result.x[2])), float(np.exp(result.x[3]))
     fine = np.linspace(peak - exponent * scale, peak + 30.0 * scale, 4000)
     values = gamma_variate(fine, peak - exponent * scale, exponent, scale, height)
     above = fine[values >= height / 2]
-    return FirstPass(height, peak, float(above[-1] - above[0]), float(np.trapezoid(values, fine)), float(np.sqrt(np.mean(misfit(result.x) ** 2))))
+    return FirstPass(
+        height, peak, float(above[-1] - above[0]), float(np.trapezoid(values, fine)), float(np.sqrt(np.mean(misfit(result.x) ** 2)))
+    )
 
 
 def area_until(curve: InputFunction, end_s: float) -> float:

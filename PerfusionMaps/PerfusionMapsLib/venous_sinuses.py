@@ -40,8 +40,15 @@ class VenousSinuses:
     torcula_status: str
 
 
-def find_sinuses(series: TimeSeries, bolus: Bolus, vof: InputFunction | None, plane: MidsagittalPlane, intracranial: np.ndarray,
-                 truncated: bool = False, enhancement: Enhancement | None = None) -> VenousSinuses:
+def find_sinuses(
+    series: TimeSeries,
+    bolus: Bolus,
+    vof: InputFunction | None,
+    plane: MidsagittalPlane,
+    intracranial: np.ndarray,
+    truncated: bool = False,
+    enhancement: Enhancement | None = None,
+) -> VenousSinuses:
     """Regions of the superior sagittal sinus and of the torcula.
 
     Voxels that enhance at least 0.4 times as much as the venous output and not earlier, near the midline and the inner table, are

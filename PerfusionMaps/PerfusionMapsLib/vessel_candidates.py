@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from CTPerfusionSuiteLib.progress import Progress, part as part_of, silent
+from CTPerfusionSuiteLib.progress import Progress, silent
+from CTPerfusionSuiteLib.progress import part as part_of
 from CTPerfusionSuiteLib.volumes import TimeSeries
 
 from .bolus_arrival import Bolus, unique_time_columns
@@ -107,8 +108,9 @@ class VesselCandidates:
         return clear & shaped & (self.neighborhood_explained > 0.5)
 
 
-def vessel_candidates(series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, threads: int | None = None,
-                      progress: Progress = silent) -> VesselCandidates:
+def vessel_candidates(
+    series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, threads: int | None = None, progress: Progress = silent
+) -> VesselCandidates:
     """Gate and describe the enhancing voxels of `intracranial` (bool (K, J, I)).
 
     The rim of the intracranial space, where the large sinuses lie but also every edge of bone that moves, is gated apart from the
@@ -191,8 +193,9 @@ def depth_mm(mask: np.ndarray, series: TimeSeries) -> np.ndarray:
     return depth
 
 
-def describe_voxels(series: TimeSeries, bolus: Bolus, chosen: np.ndarray, common: tuple, threads: int | None = None,
-                    progress: Progress = silent) -> VesselCandidates:
+def describe_voxels(
+    series: TimeSeries, bolus: Bolus, chosen: np.ndarray, common: tuple, threads: int | None = None, progress: Progress = silent
+) -> VesselCandidates:
     """Features of every voxel of `chosen` (bool (K, J, I)); `common` is that of `VesselCandidates`."""
     columns, shapes, tissue_curves, covariances, tissue = common
     column_of_slice = unique_time_columns(series.slice_times)[1]
@@ -207,8 +210,17 @@ def describe_voxels(series: TimeSeries, bolus: Bolus, chosen: np.ndarray, common
         described = list(pool.map(describe, slices))
     kji = np.argwhere(chosen)
     merged = {name: np.concatenate([part[name] for part in described], axis=-1) for name in described[0]}
-    return VesselCandidates(kji=kji, lps=series.geometry.to_lps(kji[:, ::-1]), column=column_of_slice[kji[:, 0]], shapes=shapes,
-                            columns=columns, tissue_curves=tissue_curves, covariances=covariances, tissue=tissue, **merged)
+    return VesselCandidates(
+        kji=kji,
+        lps=series.geometry.to_lps(kji[:, ::-1]),
+        column=column_of_slice[kji[:, 0]],
+        shapes=shapes,
+        columns=columns,
+        tissue_curves=tissue_curves,
+        covariances=covariances,
+        tissue=tissue,
+        **merged,
+    )
 
 
 def _gate_weights(times: np.ndarray, bolus: Bolus) -> np.ndarray:
@@ -220,8 +232,9 @@ def _gate_weights(times: np.ndarray, bolus: Bolus) -> np.ndarray:
     total = (times > bolus.arrival_s + 0.5 * rise).astype(float)
     before = np.zeros_like(times)
     before[list(bolus.baseline_frames)] = 1.0
-    return np.stack([early / early.sum() - before / before.sum(), total / total.sum() - before / before.sum(),
-                     before / before.sum()]).astype(np.float32)
+    return np.stack(
+        [early / early.sum() - before / before.sum(), total / total.sum() - before / before.sum(), before / before.sum()]
+    ).astype(np.float32)
 
 
 def _describe(series: TimeSeries, bolus: Bolus, k: int, j: np.ndarray, i: np.ndarray, shapes: BolusShapes) -> dict[str, np.ndarray]:
@@ -270,8 +283,16 @@ def _describe(series: TimeSeries, bolus: Bolus, k: int, j: np.ndarray, i: np.nda
     }
 
 
-def grow_vessel(candidates: VesselCandidates, seed: int, eligible: np.ndarray, tolerance_s: float, height_hu: np.ndarray,
-                trust: np.ndarray, share: float = 0.6, reach: int = 8) -> np.ndarray:
+def grow_vessel(
+    candidates: VesselCandidates,
+    seed: int,
+    eligible: np.ndarray,
+    tolerance_s: float,
+    height_hu: np.ndarray,
+    trust: np.ndarray,
+    share: float = 0.6,
+    reach: int = 8,
+) -> np.ndarray:
     """Voxels of the seed's vessel: connected to it (26 neighbors, same time axis), timed like it, and at least `share` as bright.
 
     Parameters
@@ -297,10 +318,14 @@ def grow_vessel(candidates: VesselCandidates, seed: int, eligible: np.ndarray, t
     """
     offset = candidates.kji - candidates.kji[seed]
     tolerance = tolerance_s * (1.0 + 2.0 * (1.0 - np.minimum(trust, trust[seed])))
-    near = (eligible & (np.abs(offset).max(axis=1) <= reach) & (candidates.column == candidates.column[seed])
-            & (np.abs(candidates.peak_s - candidates.peak_s[seed]) <= 1.5 * tolerance)
-            & (np.abs(candidates.half_rise_s - candidates.half_rise_s[seed]) <= tolerance)
-            & (height_hu >= (share - 0.2) * height_hu[seed]))
+    near = (
+        eligible
+        & (np.abs(offset).max(axis=1) <= reach)
+        & (candidates.column == candidates.column[seed])
+        & (np.abs(candidates.peak_s - candidates.peak_s[seed]) <= 1.5 * tolerance)
+        & (np.abs(candidates.half_rise_s - candidates.half_rise_s[seed]) <= tolerance)
+        & (height_hu >= (share - 0.2) * height_hu[seed])
+    )
     near[seed] = True
     members = np.flatnonzero(near)
     box = np.zeros((2 * reach + 1,) * 3, dtype=bool)
@@ -309,7 +334,7 @@ def grow_vessel(candidates: VesselCandidates, seed: int, eligible: np.ndarray, t
     labels, _ = ndimage.label(box, structure=np.ones((3, 3, 3)))
     members = members[labels[place] == labels[reach, reach, reach]]
     members = members[np.argsort(-height_hu[members])]
-    wanted = int(np.clip(np.ceil((20.0 * candidates.noise_hu[seed] / max(float(height_hu[seed]), 1e-3)) ** 2), 4, 16))
+    wanted = int(np.clip(np.ceil((20.0 * candidates.noise_hu[seed] / max(float(height_hu[seed]), 1e-3)) ** 2), 4, 10))
     bright = int(np.count_nonzero(height_hu[members] >= share * height_hu[seed]))
     # Dimmer voxels join only as long as they still raise the signal of the mean over its noise.
     return members[: min(wanted, max(bright, 3))]

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from example_result import axial_geometry, example_result
+
 from CTPerfusionSuiteLib.cli import main
 from CTPerfusionSuiteLib.geometry import resample_to
 from CTPerfusionSuiteLib.nifti import write_volume
 from CTPerfusionSuiteLib.output_folder import new_result_folder
 from CTPerfusionSuiteLib.volumes import Geometry, Volume
-from example_result import axial_geometry, example_result
 from PerfusionMapsLib.agreement import bland_altman, category_agreement, dice, intraclass_correlation, voxel_agreement
 from PerfusionMapsLib.comparison import compare
 from PerfusionMapsLib.perfusion_options import Thresholds

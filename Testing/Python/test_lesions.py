@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+
 from CTPerfusionSuiteLib.volumes import Geometry
 from PerfusionMapsLib.hemisphere_mirror import mirrored, plane_between
 from PerfusionMapsLib.lesions import large_clusters, lesions, mask_names, relative_to

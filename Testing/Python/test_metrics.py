@@ -7,9 +7,10 @@ import math
 
 import numpy as np
 import pytest
-from CTPerfusionSuiteLib.volumes import Geometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from CTPerfusionSuiteLib.volumes import Geometry
 from PerfusionMapsLib.input_functions import InputFunction
 from PerfusionMapsLib.lesions import lesions
 from PerfusionMapsLib.perfusion_metrics import VenousTransit, flatten, metrics_document, refused_document, to_csv, to_json

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from example_result import axial_geometry, example_result
+
 from CTPerfusionSuiteLib import output_folder
 from CTPerfusionSuiteLib.errors import Canceled, RequestRefused, SuiteError
 from CTPerfusionSuiteLib.nifti import read_volume
 from CTPerfusionSuiteLib.output_folder import MARKER, new_result_folder, process_runs, refuse_existing, refuse_foreign
 from CTPerfusionSuiteLib.rigid_motion import Motion
-from example_result import axial_geometry, example_result
 from PerfusionMapsLib.lesions import mask_names
 from PerfusionMapsLib.perfusion_options import Thresholds
 from PerfusionMapsLib.result_folder import open_result, recompute, write_result

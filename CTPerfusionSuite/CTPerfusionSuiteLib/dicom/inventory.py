@@ -158,7 +158,8 @@ def _file_names(folder: Path) -> list[str]:
         raise RequestRefused(f"the folder '{folder}' cannot be read completely ({type(error).__name__}); check its permissions") from error
 
     for place, _, files in os.walk(folder, onerror=unreadable):
-        names += [(Path(place) / name).relative_to(folder).as_posix() for name in files if name.upper() != "DICOMDIR"]
+        wanted = [name for name in files if not (name.upper() == "DICOMDIR" or name.startswith("."))]
+        names += [(Path(place) / name).relative_to(folder).as_posix() for name in wanted]
     if not names:
         raise RequestRefused(f"the folder '{folder}' is empty; give the folder that holds the DICOM files")
     return sorted(names)

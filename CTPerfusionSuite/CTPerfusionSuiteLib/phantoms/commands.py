@@ -111,12 +111,12 @@ def run_brain(options: argparse.Namespace) -> int:
     from CTPerfusionSuiteLib.phantoms.brain import simulate_brain
     from CTPerfusionSuiteLib.phantoms.study_files import write_study
 
-    refuse_existing(options.out_dir, options.overwrite)
+    refuse_existing(options.out_dir, options.overwrite, "phantoms")
     console = Console(options.progress)
     brain, style, writing = brain_request(options)
     study = simulate_brain(brain, console.step("simulate", "Simulating the study"))
     numbers = study.numbers["volumes_ml"]
-    with new_result_folder(options.out_dir, options.overwrite) as folder:
+    with new_result_folder(options.out_dir, options.overwrite, "phantoms") as folder:
         console.partial_folders.append(folder)
         write_study(folder, study, style, options.seed, options.nifti, console.step("write", "Writing the study"), **writing)
     console.finish(out_dir=str(options.out_dir))
@@ -189,7 +189,7 @@ def run_kudo(options: argparse.Namespace) -> int:
     from CTPerfusionSuiteLib.phantoms.kudo import kudo_phantom
     from CTPerfusionSuiteLib.phantoms.study_files import write_scan, write_truth
 
-    refuse_existing(options.out_dir, options.overwrite)
+    refuse_existing(options.out_dir, options.overwrite, "phantoms")
     console = Console(options.progress)
     progress = console.step("simulate", "Simulating the phantom")
     phantom = kudo_phantom(
@@ -199,7 +199,7 @@ def run_kudo(options: argparse.Namespace) -> int:
     progress(1.0)
     whole = replace(phantom.series, values=np.rint(phantom.series.values).astype(np.int16))
     numbers = {"residue": options.residue, "noise_hu": options.noise, "seed": options.seed, "arterial_peak_hu": float(phantom.aif[1].max())}
-    with new_result_folder(options.out_dir, options.overwrite) as folder:
+    with new_result_folder(options.out_dir, options.overwrite, "phantoms") as folder:
         console.partial_folders.append(folder)
         writing = {"compress": options.compress} if options.compress else {}
         write_scan(folder, whole, options.style, options.seed, options.nifti, console.step("write", "Writing the series"), **writing)
