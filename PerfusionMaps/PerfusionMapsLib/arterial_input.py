@@ -3,15 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+from scipy import ndimage
 
 from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.progress import Progress, part, silent
 from CTPerfusionSuiteLib.volumes import TimeSeries
 
 from .arterial_excess import ArterialShape, arterial_shape, excess_map
-from .bolus_arrival import Bolus
+from .bolus_arrival import Bolus, frame_mean
 from .input_functions import InputFunction
-from .vessel_candidates import VesselCandidates, depth_mm, describe_voxels, grow_vessel, vessel_candidates, vessel_curve
+from .vessel_candidates import RESTLESS, VesselCandidates, depth_mm, describe_voxels, grow_vessel, vessel_candidates, vessel_curve
 
 LEADS_OVER_TISSUE_S = (1.0, 0.5)
 LATENESS_S = 1.5
@@ -21,6 +22,9 @@ CANDIDATES = 5
 SKULL_RIM_MM = 5.5
 ARTERY_BASELINE_HU = (0.0, 110.0)
 EXCESS_Z = 5.0
+ARTERY_EXPLAINED = 0.9
+BONE_HU = 150.0
+BONE_NEAR_MM = 8.0
 JOINING_SPREADS = 2.75
 SEARCHED_SHARE = 0.02
 
@@ -65,13 +69,15 @@ def find_arteries(
         candidates = vessel_candidates(series, bolus, intracranial, threads, part(progress, 0.0, 0.5))
     # Scalp and meningeal arteries and moving edges of bone lie in the outer rim.
     inside = depth_mm(intracranial, series) > SKULL_RIM_MM
-    plain = candidates.believable & inside[tuple(candidates.kji.T)] & _blood_or_brain(candidates)
+    away = _away_from_bone(series, bolus)
+    plain = candidates.believable & inside[tuple(candidates.kji.T)] & _blood_or_brain(candidates) & candidates.bolus_like(ARTERY_EXPLAINED)
+    plain &= away[tuple(candidates.kji.T)] > 0.5
     found: list[tuple[float, InputFunction]] = []
     # The lead over the tissue shrinks with short boluses and slow sampling; it is given up only when nothing has it.
     for lead in LEADS_OVER_TISSUE_S:
         shaped = arterial_shape(candidates, bolus, plain, lead)
         if shaped is not None:
-            found = _ranked(series, bolus, candidates, shaped[0], inside, lead, threads)
+            found = _ranked(series, bolus, candidates, shaped[0], inside, away, lead, threads)
         if found:
             break
     progress(1.0)
@@ -87,13 +93,26 @@ def _blood_or_brain(candidates: VesselCandidates) -> np.ndarray:
     return (candidates.baseline_hu > ARTERY_BASELINE_HU[0]) & (candidates.baseline_hu < ARTERY_BASELINE_HU[1])
 
 
+def _away_from_bone(series: TimeSeries, bolus: Bolus) -> np.ndarray:
+    """Factor 0.25...1 that falls within 8 mm of bone in the slice or the next ones, where what is left of motion mimics enhancement."""
+    bone = frame_mean(series.values, bolus.baseline_frames) > BONE_HU
+    spacing = series.geometry.spacing[1::-1]
+    distance = np.stack(
+        [ndimage.distance_transform_edt(~image, sampling=spacing) if image.any() else np.full(image.shape, 99.0) for image in bone]
+    )
+    nearest = distance.copy()
+    nearest[1:] = np.minimum(nearest[1:], distance[:-1])
+    nearest[:-1] = np.minimum(nearest[:-1], distance[1:])
+    return np.clip(nearest / BONE_NEAR_MM, 0.25, 1.0).astype(np.float32)
+
+
 def _earliness(half_rise, peak, fwhm, reference: ArterialShape):
     """Factor 0...1 that falls with lateness and width against the earliest arteries."""
     late = np.maximum(half_rise - reference.half_rise_s, 0.0) + 0.5 * np.maximum(peak - reference.peak_s, 0.0)
     return np.exp(-late / LATENESS_S) * np.minimum(1.0, np.sqrt(reference.fwhm_s / np.asarray(fwhm)))
 
 
-def _ranked(series, bolus, candidates, shape: ArterialShape, inside, lead_s, threads) -> list[tuple[float, InputFunction]]:
+def _ranked(series, bolus, candidates, shape: ArterialShape, inside, away, lead_s, threads) -> list[tuple[float, InputFunction]]:
     """(score, curve) of up to `CANDIDATES` arteries at different places."""
     excess = excess_map(series, candidates, shape, inside, threads)
     searched = inside & (excess.z >= max(EXCESS_Z - 1.5, float(np.quantile(excess.z[inside], 1.0 - SEARCHED_SHARE))))
@@ -106,11 +125,11 @@ def _ranked(series, bolus, candidates, shape: ArterialShape, inside, lead_s, thr
     trust = voxels.z**2 / (voxels.z**2 + 150.0)
     latest_rise = min(float(candidates.tissue.half_rise_s[0]) - 0.5 * lead_s, shape.half_rise_s + LATEST_S)
     timely = (voxels.peak_s <= latest_peak) & (voxels.half_rise_s <= latest_rise)
-    steady = (voxels.explained > 0.65) | (voxels.noise_hu < 1.8 * max(bolus.noise_hu, 0.5))
+    steady = (voxels.noise_hu < RESTLESS * max(bolus.noise_hu, 0.5)) | (voxels.explained > ARTERY_EXPLAINED)
     eligible = _blood_or_brain(voxels) & steady & (own > JOINING_SPREADS * excess.spread_hu) & (timely | (trust < 0.3))
     height = trust * np.minimum(own, 2.5 * filtered) + (1.0 - trust) * np.minimum(filtered, own)
     early = _earliness(voxels.half_rise_s, voxels.peak_s, voxels.fwhm_s, shape) ** trust
-    score = np.where(eligible & (z >= EXCESS_Z), height * early * np.minimum(1.0, z / 15.0), 0.0)
+    score = np.where(eligible & (z >= EXCESS_Z), height * early * away[place] * np.minimum(1.0, z / 15.0), 0.0)
     step = float(np.median(np.diff(voxels.columns, axis=1)))
     found = []
     for _ in range(3 * CANDIDATES):

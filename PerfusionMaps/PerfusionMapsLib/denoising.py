@@ -40,6 +40,9 @@ MEAN_RANGE_HU = 3.0
 GUIDE_COMPONENTS = 4
 """Principal components in which curves are compared; later ones hold more noise than difference."""
 
+HEIGHT_FLOOR = 8.0
+"""Curves lower than about this many standard deviations of the noise are not raised to the height of others."""
+
 SLAB_MM = 5.0
 """Thinner slices are added up to about this thickness where they serve as neighbors."""
 
@@ -169,19 +172,28 @@ def second_pass(curves: SliceCurves, first: FirstPass, layers, width_mm: float) 
     compared = first.guide.shape[0] - 1
     scale = np.full(compared + 1, 1.0 / (CURVE_RANGE * first.level))
     scale[-1] = 0.0
-    shape = similarity_filter(first.guide, tissue, layers, spacing, width_mm, scale)
+    leveled = [(_leveled(layer, compared, first.level), distance) for layer, distance in layers]
+    shape = similarity_filter(first.guide, tissue, leveled, spacing, width_mm, scale)
     scale[-1] = 1.0 / first.mean_range
-    # Mean CT numbers compare best around zero in single precision.
     height = similarity_filter(first.guide, tissue, layers, spacing, NARROW_SHARE * width_mm, scale)
     components = shape[:count]
-    energy = np.maximum(np.einsum("cji,cji->ji", components, components), 1e-6)
-    # Both averages come from the same place; a ratio outside these bounds is noise.
-    ratio = np.clip(np.einsum("cji,cji->ji", components, height[:count]) / energy, 0.25, 4.0)
+    energy = np.maximum(np.einsum("cji,cji->ji", components, components), 1e-12)
+    ratio = np.maximum(np.einsum("cji,cji->ji", components, height[:count]) / energy, 0.0)
     return DenoisedSlice(
         np.where(tissue, components * ratio, curves.channels[:count]),
-        _variance(shape[count:], curves, first.raw_variance),
+        _variance(shape[count:] * ratio, curves, first.raw_variance),
         _variance(height[count:], curves, first.raw_variance),
     )
+
+
+def _leveled(layer: Neighbors, compared: int, level: float) -> Neighbors:
+    """The layer with its curves brought to the same height.
+
+    Otherwise tall curves would lead the average, and where flow falls tall means early.  Heights are kept above the noise.
+    """
+    mean = layer.like[:compared] / np.maximum(layer.amount, 1.0)
+    height = np.sqrt(np.einsum("gji,gji->ji", mean, mean) + (HEIGHT_FLOOR * level) ** 2)
+    return Neighbors(layer.amount, layer.values / height, layer.like)
 
 
 def _variance(noise, curves: SliceCurves, raw):

@@ -13,10 +13,12 @@ BONE_HU = 90.0
 VESSEL_FACTOR = 2.5
 SHIFTS_S = (-4.0, 0.0, 4.0, 8.0)
 """Shifts of the head's curve against a voxel's that are tried, seconds."""
-FLUID_SHARE = 0.5
-BLURRED_FLUID_SHARE = 0.72
-BELOW_SURROUNDINGS_HU = 5.0
-SURROUNDINGS_MM = 4.0
+FLUID_HU = 8.0
+FLUID_SHARE = 0.55
+"""Between fluid and the tissue beside it, as a fraction of their difference: below it a voxel counts as fluid."""
+SOLID_SHARE, LOWEST_TISSUE, HIGHEST_TISSUE = 0.78, 0.85, 1.3
+"""Densities of solid tissue relative to the commonest one: from here on it counts, and the bounds of its local level."""
+SURROUNDINGS_MM = 3.0
 DENSE_ABOVE_MODE_HU = 28.0
 SMALLEST_ISLAND_ML = 0.5
 
@@ -115,7 +117,7 @@ def classify_tissue(baseline: Volume, mean: Volume, brain: np.ndarray, enhanceme
     spread = 1.4826 * float(np.median(np.abs(area[plain] - middle))) if plain.any() else 0.0
     vessels = soft & (area > max(VESSEL_FACTOR * middle, middle + 4.0 * spread))
 
-    csf = _fluid(smooth, soft, mode, geometry) & ~vessels
+    csf = _fluid(image, soft, mode, geometry) & ~vessels
     dense = soft & ~vessels & (smooth > mode + DENSE_ABOVE_MODE_HU)
     tissue = soft & ~vessels & ~csf & ~dense
     tissue = _without_islands(tissue, geometry)
@@ -125,18 +127,15 @@ def classify_tissue(baseline: Volume, mean: Volume, brain: np.ndarray, enhanceme
     return TissueClasses(gray, tissue & ~gray, csf, vessels, bone, tissue)
 
 
-def _fluid(smooth: np.ndarray, soft: np.ndarray, mode: float, geometry: Geometry) -> np.ndarray:
+def _fluid(image: np.ndarray, soft: np.ndarray, mode: float, geometry: Geometry) -> np.ndarray:
     """Voxels at least half filled with fluid.
 
-    Clear fluid is dark whatever surrounds it.  A voxel half of fluid is no darker than old white matter disease or infarct core; it
-    counts as fluid only beside clear fluid or the border of the brain, or where it is a dark line in brighter surroundings.
+    What is half fluid lies half-way between fluid and the tissue beside it, which is denser where gray matter enhances and less dense
+    where it is white: so each voxel is compared with the solid tissue around it, not with one threshold for all.
     """
-    fluid = soft & (smooth < FLUID_SHARE * mode)
-    blurred = soft & (smooth < BLURRED_FLUID_SHARE * mode)
-    cross = ndimage.generate_binary_structure(2, 1)[None]
-    beside = ndimage.binary_dilation(fluid | ~soft, structure=cross)
-    surroundings = _within(smooth, soft & ~fluid, geometry, SURROUNDINGS_MM)
-    return fluid | (blurred & (beside | (smooth < surroundings - BELOW_SURROUNDINGS_HU)))
+    solid = soft & (image > SOLID_SHARE * mode)
+    beside = np.clip(_within(image, solid, geometry, SURROUNDINGS_MM), LOWEST_TISSUE * mode, HIGHEST_TISSUE * mode)
+    return soft & (image - FLUID_HU < FLUID_SHARE * (beside - FLUID_HU))
 
 
 def _within(values: np.ndarray, mask: np.ndarray, geometry: Geometry, sigma_mm: float) -> np.ndarray:

@@ -26,6 +26,7 @@ NEIGHBORHOOD_MM = 1.0
 OWN_TIMING_Z = 12.0
 MINIMUM_Z = 3.0
 MINIMUM_NEIGHBORHOOD_Z = 6.0
+RESTLESS = 1.8
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,14 @@ class VesselCandidates:
 
     @property
     def believable(self) -> np.ndarray:
-        """(N,) bool: the curve rises and falls like a bolus, and by more than noise or the movement of an edge would."""
+        """(N,) bool: the curve rises and falls like a bolus, and by more than noise would."""
         clear = (self.z >= MINIMUM_Z) & (self.neighborhood_z >= MINIMUM_NEIGHBORHOOD_Z)
+        return clear & self.bolus_like(0.75) & (self.neighborhood_explained > 0.5)
+
+    def bolus_like(self, least_explained: float) -> np.ndarray:
+        """(N,) bool: what the best shape leaves is noise, or at least little beside the bolus (edges of bone that move leave more)."""
         noise = np.median(self.noise_hu) if self.noise_hu.size else 0.0
-        shaped = (self.explained > 0.65) | (self.noise_hu < 1.8 * noise)
-        return clear & shaped & (self.neighborhood_explained > 0.5)
+        return (self.noise_hu < RESTLESS * noise) | (self.explained > least_explained)
 
 
 def vessel_candidates(

@@ -272,7 +272,7 @@ def test_closing_stdin_cancels_and_leaves_nothing(small_nifti, tmp_path):
 def test_an_internal_error_names_its_log_and_shows_no_trace(small_nifti, tmp_path, capsys, monkeypatch):
     import PerfusionMapsLib.pipeline as pipeline
 
-    monkeypatch.setattr(pipeline, "find_bolus", lambda series: 1 / 0)
+    monkeypatch.setattr(pipeline, "estimate_maps", lambda *arguments: 1 / 0)
     code, text = run(["maps", "--input", small_nifti, "--out_dir", tmp_path / "out", "--progress", "none"], capsys)
     assert code == INTERNAL
     assert_one_sentence(text)

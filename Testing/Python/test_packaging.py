@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,7 @@ def test_no_two_modules_install_the_same_path():
 
 
 def test_every_package_with_code_is_in_the_wheel():
-    text = (ROOT / "pyproject.toml").read_text()
-    packages = set(re.findall(r'^  "(\w+Lib(?:\.\w+)*)",$', text, re.M))
+    packages = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     in_tree = set()
     for module in MODULES:
         for init in (ROOT / module).rglob("__init__.py"):

@@ -39,7 +39,7 @@ def shortcomings(result: PerfusionResult, study: BrainStudy) -> list[str]:
     return bad
 
 
-HYPOPERFUSION_DICE, CORE_DICE = 0.96, 0.88
+HYPOPERFUSION_DICE, CORE_DICE = 0.94, 0.86
 """Least Dice on one head at 5 HU; the medians over many heads are printed by `Testing/Benchmarks/stroke_heads.py`."""
 
 
@@ -106,6 +106,7 @@ def test_rows_and_columns_swapped_is_noticed(study):
 def test_a_reference_on_the_lesion_side_is_noticed(study, monkeypatch):
     right = lesions_module._less_affected
     monkeypatch.setattr(lesions_module, "_less_affected", lambda *arguments: 3 - right(*arguments))
+    monkeypatch.setattr(lesions_module, "NORMAL_TMAX_S", np.inf)
     assert any("core" in text for text in shortcomings(analyzed(study), study))
 
 
