@@ -12,7 +12,7 @@ from CTPerfusionSuiteLib.volumes import TimeSeries
 from .arterial_excess import ArterialShape, arterial_shape, excess_map
 from .bolus_arrival import Bolus, frame_mean
 from .input_functions import InputFunction
-from .vessel_candidates import RESTLESS, VesselCandidates, depth_mm, describe_voxels, grow_vessel, vessel_candidates, vessel_curve
+from .vessel_candidates import VesselCandidates, depth_mm, describe_voxels, grow_vessel, vessel_candidates, vessel_curve
 
 LEADS_OVER_TISSUE_S = (1.0, 0.5)
 LATENESS_S = 1.5
@@ -125,8 +125,7 @@ def _ranked(series, bolus, candidates, shape: ArterialShape, inside, away, lead_
     trust = voxels.z**2 / (voxels.z**2 + 150.0)
     latest_rise = min(float(candidates.tissue.half_rise_s[0]) - 0.5 * lead_s, shape.half_rise_s + LATEST_S)
     timely = (voxels.peak_s <= latest_peak) & (voxels.half_rise_s <= latest_rise)
-    steady = (voxels.noise_hu < RESTLESS * max(bolus.noise_hu, 0.5)) | (voxels.explained > ARTERY_EXPLAINED)
-    eligible = _blood_or_brain(voxels) & steady & (own > JOINING_SPREADS * excess.spread_hu) & (timely | (trust < 0.3))
+    eligible = _blood_or_brain(voxels) & voxels.bolus_like(ARTERY_EXPLAINED) & (own > JOINING_SPREADS * excess.spread_hu) & (timely | (trust < 0.3))
     height = trust * np.minimum(own, 2.5 * filtered) + (1.0 - trust) * np.minimum(filtered, own)
     early = _earliness(voxels.half_rise_s, voxels.peak_s, voxels.fwhm_s, shape) ** trust
     score = np.where(eligible & (z >= EXCESS_Z), height * early * away[place] * np.minimum(1.0, z / 15.0), 0.0)

@@ -22,11 +22,13 @@ GATED_SHARE = 0.025
 RIM_SHARE = 0.06
 RIM_MM = 6.0
 SAMPLED_PER_SLICE = 600
+EDGE_HU = (150.0, 800.0)
+EDGE_SHARE = 0.1
 NEIGHBORHOOD_MM = 1.0
 OWN_TIMING_Z = 12.0
 MINIMUM_Z = 3.0
 MINIMUM_NEIGHBORHOOD_Z = 6.0
-RESTLESS = 1.8
+RESTLESS = 1.5
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class VesselCandidates:
         Mean curve of the intracranial voxels that are not vessels, on each time axis, HU with its mean taken off.
     covariances : list of ndarray (m, m)
         Second moments about zero of the components of ordinary tissue voxels on each time axis, HU^2: noise and natural variation.
+    typical_noise_hu : float
+        Noise of an ordinary voxel in one frame, HU.
     tissue : BolusFit
         Fit of the mean of these curves; fields of length 1.
     """
@@ -93,12 +97,13 @@ class VesselCandidates:
     columns: np.ndarray
     tissue_curves: np.ndarray
     covariances: list[np.ndarray]
+    typical_noise_hu: float
     tissue: BolusFit
 
     @property
     def common(self) -> tuple:
-        """What does not belong to single voxels: columns, shapes, tissue_curves, covariances, tissue."""
-        return self.columns, self.shapes, self.tissue_curves, self.covariances, self.tissue
+        """What does not belong to single voxels: columns, shapes, tissue_curves, covariances, typical_noise_hu, tissue."""
+        return self.columns, self.shapes, self.tissue_curves, self.covariances, self.typical_noise_hu, self.tissue
 
     @property
     def believable(self) -> np.ndarray:
@@ -108,8 +113,10 @@ class VesselCandidates:
 
     def bolus_like(self, least_explained: float) -> np.ndarray:
         """(N,) bool: what the best shape leaves is noise, or at least little beside the bolus (edges of bone that move leave more)."""
-        noise = np.median(self.noise_hu) if self.noise_hu.size else 0.0
-        return (self.noise_hu < RESTLESS * noise) | (self.explained > least_explained)
+        own = (self.noise_hu < RESTLESS * self.typical_noise_hu) | (self.explained > least_explained)
+        calm = self.noise_hu < 1.2 * self.typical_noise_hu
+        typical = np.median(self.neighborhood_noise_hu[calm]) if calm.any() else np.inf
+        return own & ((self.neighborhood_noise_hu < RESTLESS * typical) | (self.neighborhood_explained > least_explained))
 
 
 def vessel_candidates(
@@ -143,8 +150,10 @@ def vessel_candidates(
         places = np.flatnonzero(ordinary)
         tissue = flat @ ordinary.ravel().astype(np.float32)
         sample = shapes[column_of_slice[k]].basis @ flat[:, places[:: max(1, places.size // SAMPLED_PER_SLICE)]]
+        edges = np.flatnonzero((sums[2] > EDGE_HU[0]) & (sums[2] < EDGE_HU[1]))
+        moved = shapes[column_of_slice[k]].basis @ flat[:, edges[:: max(1, edges.size // SAMPLED_PER_SLICE)]]
         progress(0.5 * (k + 1) / intracranial.shape[0])
-        return early[inside], total[inside], deep[inside], tissue, places.size, sample
+        return early[inside], total[inside], deep[inside], tissue, places.size, sample, moved
 
     with ThreadPoolExecutor(threads) as pool:
         gated = list(pool.map(gate, slices))
@@ -163,11 +172,12 @@ def vessel_candidates(
         curve = np.sum([part[3] for part, is_mine in zip(gated, mine, strict=True) if is_mine], axis=0) / max(1.0, weight[mine].sum())
         tissue_curves[column] = curve - np.mean(curve)
         sample = np.concatenate([part[5] for part, is_mine in zip(gated, mine, strict=True) if is_mine], axis=1)
-        covariances.append(_scatter(sample, bolus.noise_hu))
+        moved = np.concatenate([part[6] for part, is_mine in zip(gated, mine, strict=True) if is_mine], axis=1)
+        covariances.append(_scatter(sample, bolus.noise_hu) + _movement(moved, bolus.noise_hu))
     tissue_curve = np.sum([part[3] for part in gated], axis=0) / max(1.0, weight.sum())
     mean_times = np.average(slice_times[:, slices], axis=1, weights=np.maximum(weight, 1e-3))
     tissue = fit_curves(tissue_curve[:, None] - tissue_curve.mean(), bolus_shapes(mean_times))
-    common = (columns, shapes, tissue_curves, covariances, tissue)
+    common = (columns, shapes, tissue_curves, covariances, max(bolus.noise_hu, 0.5), tissue)
     return describe_voxels(series, bolus, chosen, common, threads, part_of(progress, 0.5, 1.0))
 
 
@@ -180,6 +190,23 @@ def _scatter(sample: np.ndarray, noise_hu: float) -> np.ndarray:
     energy = np.einsum("mn,mn->n", sample, sample)
     core = sample[:, energy <= np.quantile(energy, 0.9)].astype(float)
     return core @ core.T / core.shape[1] + 0.1 * floor
+
+
+def _movement(sample: np.ndarray, noise_hu: float) -> np.ndarray:
+    """Second moments (m, m) to expect in the brain of the time courses that edges of bone (m, N) show: motion that correction left.
+
+    Bone does not enhance.  Its edges vary with what is left of motion some ten times as much as edges inside the brain do, along the
+    same few time courses.
+    """
+    components = sample.shape[0]
+    noise = max(0.5, noise_hu) ** 2
+    if sample.shape[1] < 5 * components:
+        return np.zeros((components, components))
+    energy = np.einsum("mn,mn->n", sample, sample)
+    core = sample[:, energy <= np.quantile(energy, 0.9)].astype(float)
+    size, course = np.linalg.eigh(core @ core.T / core.shape[1])
+    size = np.clip(EDGE_SHARE**2 * (size - 4.0 * noise), 0.0, 20.0 * noise)
+    return (course * size) @ course.T
 
 
 def bounding_window(mask: np.ndarray) -> tuple[slice, slice, slice]:
@@ -201,7 +228,7 @@ def describe_voxels(
     series: TimeSeries, bolus: Bolus, chosen: np.ndarray, common: tuple, threads: int | None = None, progress: Progress = silent
 ) -> VesselCandidates:
     """Features of every voxel of `chosen` (bool (K, J, I)); `common` is that of `VesselCandidates`."""
-    columns, shapes, tissue_curves, covariances, tissue = common
+    columns, shapes, tissue_curves, covariances, typical_noise_hu, tissue = common
     column_of_slice = unique_time_columns(series.slice_times)[1]
     slices = np.flatnonzero(chosen.any(axis=(1, 2)))
 
@@ -222,6 +249,7 @@ def describe_voxels(
         columns=columns,
         tissue_curves=tissue_curves,
         covariances=covariances,
+        typical_noise_hu=typical_noise_hu,
         tissue=tissue,
         **merged,
     )
