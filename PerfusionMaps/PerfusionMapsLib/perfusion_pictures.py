@@ -1,6 +1,8 @@
 """The pictures of a perfusion study: each takes a `PerfusionResult` and gives a PNG that stands alone."""
 
 import numpy as np
+from scipy import ndimage
+
 from CTPerfusionSuiteLib.report.canvas import new_canvas, to_png, write_text
 from CTPerfusionSuiteLib.report.color_maps import ARTERY, CORE, PENUMBRA, VEIN, band_colors, flow_table, time_table
 from CTPerfusionSuiteLib.report.curves_plot import Curve, draw_curves, message_picture, motion_plot
@@ -18,7 +20,6 @@ from CTPerfusionSuiteLib.report.pictures import (
     projections,
 )
 from CTPerfusionSuiteLib.report.tiles import TileLayout, lay_out
-from scipy import ndimage
 
 from .input_functions import InputFunction
 from .lesions import NORMAL_TMAX_S, Lesions, lesions, mask_names

@@ -6,6 +6,7 @@ The page says what was measured, by which definition, and how sure it is.  It gi
 from pathlib import Path
 
 import numpy as np
+
 from CTPerfusionSuiteLib.report.canvas import require_packages
 from CTPerfusionSuiteLib.report.color_maps import CORE, PENUMBRA, hex_color
 from CTPerfusionSuiteLib.report.curves_plot import Curve

@@ -1,6 +1,7 @@
 """The tables of a perfusion report: volumes, indices, trial criteria, regions and curves, each figure with its definition."""
 
 import numpy as np
+
 from CTPerfusionSuiteLib.report.page import Table
 
 from .input_functions import InputFunction

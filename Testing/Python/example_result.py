@@ -7,6 +7,7 @@ whichever way the grid's axes point.  Numbers and lesion masks come from the sam
 from types import SimpleNamespace
 
 import numpy as np
+
 from CTPerfusionSuiteLib.volumes import Geometry
 from PerfusionMapsLib.input_functions import InputFunction
 from PerfusionMapsLib.lesions import LEFT, RIGHT, lesions

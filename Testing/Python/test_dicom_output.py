@@ -8,12 +8,13 @@ import subprocess
 import numpy as np
 import pydicom
 import pytest
+from damaged_studies import HOSTILE, hostile_headers, perfusion_slices
+
 from CTPerfusionSuiteLib.dicom.perfusion_series import read_perfusion_series
 from CTPerfusionSuiteLib.dicom.write_maps import QUANTITY_CODES, write_maps
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.phantoms.dicom_styles import write_dicom_study
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries
-from damaged_studies import HOSTILE, hostile_headers, perfusion_slices
 
 highdicom = pytest.importorskip("highdicom")
 

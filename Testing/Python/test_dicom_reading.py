@@ -11,13 +11,14 @@ import dicom_samples as samples
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage, generate_uid
+
 from CTPerfusionSuiteLib.dicom import pixels as pixels_module
 from CTPerfusionSuiteLib.dicom.headers import read_header
 from CTPerfusionSuiteLib.dicom.inventory import take_inventory
 from CTPerfusionSuiteLib.dicom.perfusion_series import read_perfusion_series
 from CTPerfusionSuiteLib.dicom.pixels import read_hounsfield
 from CTPerfusionSuiteLib.errors import Canceled, DataRefused, RequestRefused
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
 TIMES = 2.0 * np.arange(12)
 VALUES = samples.truth()

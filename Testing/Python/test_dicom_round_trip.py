@@ -3,10 +3,11 @@
 import damaged_studies as damaged
 import numpy as np
 import pytest
+from test_dicom_styles import ALL_STYLES, LEFT_LPS, for_style, head
+
 from CTPerfusionSuiteLib.dicom.perfusion_series import read_perfusion_series
 from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.phantoms.dicom_styles import write_dicom_study
-from test_dicom_styles import ALL_STYLES, LEFT_LPS, for_style, head
 
 
 def assert_same(read, series, tolerance_hu: float = 0.0):

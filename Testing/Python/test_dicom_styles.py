@@ -9,6 +9,7 @@ import damaged_studies as damaged
 import numpy as np
 import pydicom
 import pytest
+
 from CTPerfusionSuiteLib.phantoms.acquisition_geometry import acquire, shuttle_timing
 from CTPerfusionSuiteLib.phantoms.dicom_styles import COMPRESSIONS, SLICE_SLOPES, STYLES, VARIANTS, write_dicom_study
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries

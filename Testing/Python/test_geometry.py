@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.geometry import (
     AIR_HU,
@@ -15,8 +18,6 @@ from CTPerfusionSuiteLib.geometry import (
     undo_tilt,
 )
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries, Volume
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 X, Y, Z = np.eye(3)
 OBLIQUE = ((0.8, -0.6, 0.0), (0.6, 0.8, 0.0), (0.0, 0.0, 1.0))

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.nifti import read_nifti_series, read_volume, write_series, write_volume
 from CTPerfusionSuiteLib.sequence_nrrd import read_sequence, write_sequence

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+
 from CTPerfusionSuiteLib.cli import main
 from CTPerfusionSuiteLib.phantoms.bolus import ArterialBolus, sample_bolus
 from CTPerfusionSuiteLib.phantoms.brain import simulate_brain
@@ -26,7 +28,6 @@ from CTPerfusionSuiteLib.phantoms.random_brains import RANDOM_STYLES, head_motio
 from CTPerfusionSuiteLib.phantoms.reference_operator import OPERATOR_STEP_S, operator_times, reference_maps, resample
 from CTPerfusionSuiteLib.phantoms.truth_lesions import truth_lesions
 from CTPerfusionSuiteLib.tracer_kinetics import Hematocrit, flow_scale, volume_scale
-from scipy.integrate import quad
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SMALL = BrainOptions(size=(80, 80), slices=8, fine_mm=1.9, noise_hu=0.0, seed=4)

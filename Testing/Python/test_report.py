@@ -12,6 +12,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from example_result import AIF_LPS, LESION_LPS, axial_geometry, example_motion, example_result
+from PIL import Image
+
 from CTPerfusionSuiteLib.errors import RequestRefused
 from CTPerfusionSuiteLib.report import canvas
 from CTPerfusionSuiteLib.report.color_maps import CORE, flow_table, lightness, time_table
@@ -19,12 +22,10 @@ from CTPerfusionSuiteLib.report.orientation import RadiologicalView
 from CTPerfusionSuiteLib.report.pictures import EDGE, HEAD_HEIGHT
 from CTPerfusionSuiteLib.report.tiles import lay_out
 from CTPerfusionSuiteLib.volumes import Geometry
-from example_result import AIF_LPS, LESION_LPS, axial_geometry, example_motion, example_result
 from PerfusionMapsLib import perfusion_pictures
 from PerfusionMapsLib.input_functions import InputFunction
 from PerfusionMapsLib.lesions import mask_names
 from PerfusionMapsLib.perfusion_report import write_report
-from PIL import Image
 
 PICTURES = ("qa_aif_vof.png", "qa_tmax_mip.png", "qa_core_penumbra.png", "qa_motion.png")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.time_axis import (
     enough_frames,
@@ -18,8 +21,6 @@ from CTPerfusionSuiteLib.time_axis import (
     time_fault,
     unwrap_midnight,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 EVEN = 1.5 * np.arange(30)
 
