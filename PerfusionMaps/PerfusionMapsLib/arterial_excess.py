@@ -20,6 +20,7 @@ EVIDENCE_VOXELS = 20
 LINE_MM = 8.0
 CLEAR_Z = 8.0
 EARLY_SPAN_S = 1.25
+EARLY_EVIDENCE_Z = 4.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def venous_curves(candidates: VesselCandidates) -> np.ndarray:
     return curves
 
 
-def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray, lead_s: float) -> tuple[ArterialShape, float] | None:
+def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray, likely: np.ndarray, lead_s: float) -> tuple[ArterialShape, float] | None:
     """The early bolus shape that some voxels hold most clearly beyond tissue and vein, and the mean z of those voxels.
 
     Parameters
@@ -100,6 +101,8 @@ def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray
     bolus : Bolus
     plain : ndarray of bool (N,)
         Candidates that may vote.
+    likely : ndarray (N,)
+        0...1, weight of each vote by its place.
     lead_s : float
         How long before the tissue the shape must reach half of its peak and its peak, seconds.
     """
@@ -108,7 +111,6 @@ def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray
     if np.count_nonzero(plain) < 3:
         return None
     latest_rise, latest_peak = float(candidates.tissue.half_rise_s[0]) - lead_s, float(candidates.tissue.peak_s[0]) - lead_s
-    latest_rise = min(latest_rise, _earliest_clear_rise(candidates, plain) + EARLY_SPAN_S)
     family = [
         ArterialShape(float(onset), fwhm, tail)
         for tail in TAILS[:2]
@@ -129,9 +131,14 @@ def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray
         own = weights @ candidates.parts[:, mine] / deviation[:, None]
         around = weights @ candidates.neighborhood_parts[:, mine] / (deviation[:, None] * calm)
         z[:, mine[plain]] = np.minimum(around, 2.0 * own)
+    z *= likely[plain]
     # The clearest few voxels decide; their number is a vessel's, not the brain's.
     top = min(EVIDENCE_VOXELS, z.shape[1])
     evidence = np.maximum(np.partition(z, -top, axis=1)[:, -top:], 0.0).mean(axis=1)
+    # Where bright arteries and veins pull one shape in between, the earliest clear vessels limit it, if they have a case of their own.
+    early = np.array([shape.half_rise_s for shape in family]) <= _earliest_clear_rise(candidates, plain & (likely > 0.5)) + EARLY_SPAN_S
+    if early.any() and evidence[early].max() >= EARLY_EVIDENCE_Z:
+        evidence = np.where(early, evidence, 0.0)
     best = int(np.argmax(evidence))
     return family[best], float(evidence[best])
 
@@ -139,7 +146,7 @@ def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray
 def _earliest_clear_rise(candidates: VesselCandidates, plain: np.ndarray) -> float:
     """Half rise, seconds, of the earliest vessels clear enough for their own timing; infinite where none is.
 
-    The fifth voxel counts: where bright arteries and veins compete for one shape in between, it is the arteries' time.
+    The fifth voxel counts, because a few may be early by chance.
     """
     clear = np.sort(candidates.half_rise_s[plain & (candidates.z >= CLEAR_Z) & (candidates.explained > 0.6)])
     return float(clear[4]) if clear.size >= 5 else np.inf

@@ -21,10 +21,13 @@ APART_MM = 12.0
 CANDIDATES = 5
 SKULL_RIM_MM = 5.5
 ARTERY_BASELINE_HU = (0.0, 110.0)
-EXCESS_Z = 5.0
+EXCESS_Z = 4.5
+LEAST_SCORE_HU = 1.5
 ARTERY_EXPLAINED = 0.9
 BONE_HU = 150.0
 BONE_NEAR_MM = 8.0
+DEEP_MM = 25.0
+BACK_MM = (20.0, 45.0)
 JOINING_SPREADS = 2.75
 SEARCHED_SHARE = 0.02
 
@@ -68,16 +71,15 @@ def find_arteries(
     if candidates is None:
         candidates = vessel_candidates(series, bolus, intracranial, threads, part(progress, 0.0, 0.5))
     # Scalp and meningeal arteries and moving edges of bone lie in the outer rim.
-    inside = depth_mm(intracranial, series) > SKULL_RIM_MM
-    away = _away_from_bone(series, bolus)
+    depth = depth_mm(intracranial, series)
+    inside, place = depth > SKULL_RIM_MM, _likelihood_of_place(series, bolus, intracranial, depth)
     plain = candidates.believable & inside[tuple(candidates.kji.T)] & _blood_or_brain(candidates) & candidates.bolus_like(ARTERY_EXPLAINED)
-    plain &= away[tuple(candidates.kji.T)] > 0.5
     found: list[tuple[float, InputFunction]] = []
     # The lead over the tissue shrinks with short boluses and slow sampling; it is given up only when nothing has it.
     for lead in LEADS_OVER_TISSUE_S:
-        shaped = arterial_shape(candidates, bolus, plain, lead)
+        shaped = arterial_shape(candidates, bolus, plain, place[tuple(candidates.kji.T)], lead)
         if shaped is not None:
-            found = _ranked(series, bolus, candidates, shaped[0], inside, away, lead, threads)
+            found = _ranked(series, bolus, candidates, shaped[0], inside, place, lead, threads)
         if found:
             break
     progress(1.0)
@@ -93,8 +95,12 @@ def _blood_or_brain(candidates: VesselCandidates) -> np.ndarray:
     return (candidates.baseline_hu > ARTERY_BASELINE_HU[0]) & (candidates.baseline_hu < ARTERY_BASELINE_HU[1])
 
 
-def _away_from_bone(series: TimeSeries, bolus: Bolus) -> np.ndarray:
-    """Factor 0.25...1 that falls within 8 mm of bone in the slice or the next ones, where what is left of motion mimics enhancement."""
+def _likelihood_of_place(series: TimeSeries, bolus: Bolus, intracranial: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Factor (K, J, I) of 0.05...1: where the large arteries of a head lie, and where little else mimics them.
+
+    The circle of Willis and its first branches lie deep and not at the back, where veins gather; within 8 mm of bone, in the slice or
+    the next ones, what is left of motion mimics enhancement.  The factor only ranks: no place is excluded.
+    """
     bone = frame_mean(series.values, bolus.baseline_frames) > BONE_HU
     spacing = series.geometry.spacing[1::-1]
     distance = np.stack(
@@ -103,7 +109,14 @@ def _away_from_bone(series: TimeSeries, bolus: Bolus) -> np.ndarray:
     nearest = distance.copy()
     nearest[1:] = np.minimum(nearest[1:], distance[:-1])
     nearest[:-1] = np.minimum(nearest[:-1], distance[1:])
-    return np.clip(nearest / BONE_NEAR_MM, 0.25, 1.0).astype(np.float32)
+    away_from_bone = np.clip(nearest / BONE_NEAR_MM, 0.25, 1.0)
+    deep = np.clip(0.35 + 0.65 * (depth - SKULL_RIM_MM) / (DEEP_MM - SKULL_RIM_MM), 0.35, 1.0)
+    middle = series.geometry.to_lps(np.argwhere(intracranial)[:, ::-1]).mean(axis=0)
+    row = series.geometry.matrix[1]
+    i, j, k = (np.arange(n) * step for n, step in zip(series.geometry.size, row[:3], strict=True))
+    posterior = row[3] + k[:, None, None] + j[None, :, None] + i[None, None, :] - middle[1]
+    not_at_the_back = np.clip(1.0 - 0.65 * (posterior - BACK_MM[0]) / (BACK_MM[1] - BACK_MM[0]), 0.35, 1.0)
+    return (away_from_bone * deep * not_at_the_back).astype(np.float32)
 
 
 def _earliness(half_rise, peak, fwhm, reference: ArterialShape):
@@ -112,7 +125,7 @@ def _earliness(half_rise, peak, fwhm, reference: ArterialShape):
     return np.exp(-late / LATENESS_S) * np.minimum(1.0, np.sqrt(reference.fwhm_s / np.asarray(fwhm)))
 
 
-def _ranked(series, bolus, candidates, shape: ArterialShape, inside, away, lead_s, threads) -> list[tuple[float, InputFunction]]:
+def _ranked(series, bolus, candidates, shape: ArterialShape, inside, likely, lead_s, threads) -> list[tuple[float, InputFunction]]:
     """(score, curve) of up to `CANDIDATES` arteries at different places."""
     excess = excess_map(series, candidates, shape, inside, threads)
     searched = inside & (excess.z >= max(EXCESS_Z - 1.5, float(np.quantile(excess.z[inside], 1.0 - SEARCHED_SHARE))))
@@ -128,7 +141,7 @@ def _ranked(series, bolus, candidates, shape: ArterialShape, inside, away, lead_
     eligible = _blood_or_brain(voxels) & voxels.bolus_like(ARTERY_EXPLAINED) & (own > JOINING_SPREADS * excess.spread_hu) & (timely | (trust < 0.3))
     height = trust * np.minimum(own, 2.5 * filtered) + (1.0 - trust) * np.minimum(filtered, own)
     early = _earliness(voxels.half_rise_s, voxels.peak_s, voxels.fwhm_s, shape) ** trust
-    score = np.where(eligible & (z >= EXCESS_Z), height * early * away[place] * np.minimum(1.0, z / 15.0), 0.0)
+    score = np.where(eligible & (z >= EXCESS_Z), height * early * likely[place] * np.minimum(1.0, z / 15.0), 0.0)
     step = float(np.median(np.diff(voxels.columns, axis=1)))
     found = []
     for _ in range(3 * CANDIDATES):
@@ -144,6 +157,7 @@ def _ranked(series, bolus, candidates, shape: ArterialShape, inside, away, lead_
         if fit.peak_s[0] > latest_peak or fit.height_hu[0] < 3.0 * noise:
             continue
         worth = float(np.mean(own[members]) * _earliness(fit.half_rise_s, fit.peak_s, fit.fwhm_s, shape)[0])
-        worth *= min(1.0, float(np.mean(z[members])) / 15.0)
-        found.append((worth, replace(curve, score=worth)))
+        worth *= min(1.0, float(np.mean(z[members])) / 15.0) * float(likely[place][members].mean())
+        if worth >= LEAST_SCORE_HU:
+            found.append((worth, replace(curve, score=worth)))
     return found
