@@ -92,7 +92,9 @@ def venous_curves(candidates: VesselCandidates) -> np.ndarray:
     return curves
 
 
-def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray, likely: np.ndarray, lead_s: float) -> tuple[ArterialShape, float] | None:
+def arterial_shape(
+    candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray, likely: np.ndarray, lead_s: float
+) -> tuple[ArterialShape, float] | None:
     """The early bolus shape that some voxels hold most clearly beyond tissue and vein, and the mean z of those voxels.
 
     Parameters
@@ -108,7 +110,7 @@ def arterial_shape(candidates: VesselCandidates, bolus: Bolus, plain: np.ndarray
     """
     # A bright vein fits an early shape better than noise fits anything, unless its own timing bars it.
     plain = plain & (candidates.half_rise_s <= float(candidates.tissue.half_rise_s[0]) - 0.3)
-    if np.count_nonzero(plain) < 3:
+    if not plain.any():
         return None
     latest_rise, latest_peak = float(candidates.tissue.half_rise_s[0]) - lead_s, float(candidates.tissue.peak_s[0]) - lead_s
     family = [

@@ -22,8 +22,9 @@ CANDIDATES = 5
 SKULL_RIM_MM = 5.5
 ARTERY_BASELINE_HU = (0.0, 110.0)
 EXCESS_Z = 4.5
-LEAST_SCORE_HU = 1.5
-ARTERY_EXPLAINED = 0.9
+LEAST_SCORE_HU = 1.0
+LEAST_SHARE = 0.1
+ARTERY_EXPLAINED = 0.88
 BONE_HU = 150.0
 BONE_NEAR_MM = 8.0
 DEEP_MM = 25.0
@@ -87,7 +88,8 @@ def find_arteries(
         raise DataRefused(
             "No artery enhancing before the brain tissue was found, so no arterial input function can be measured; give one with --aif."
         )
-    return tuple(curve for _, curve in sorted(found, key=lambda item: -item[0]))
+    best = max(worth for worth, _ in found)
+    return tuple(curve for worth, curve in sorted(found, key=lambda item: -item[0]) if worth >= LEAST_SHARE * best)
 
 
 def _blood_or_brain(candidates: VesselCandidates) -> np.ndarray:
@@ -138,7 +140,12 @@ def _ranked(series, bolus, candidates, shape: ArterialShape, inside, likely, lea
     trust = voxels.z**2 / (voxels.z**2 + 150.0)
     latest_rise = min(float(candidates.tissue.half_rise_s[0]) - 0.5 * lead_s, shape.half_rise_s + LATEST_S)
     timely = (voxels.peak_s <= latest_peak) & (voxels.half_rise_s <= latest_rise)
-    eligible = _blood_or_brain(voxels) & voxels.bolus_like(ARTERY_EXPLAINED) & (own > JOINING_SPREADS * excess.spread_hu) & (timely | (trust < 0.3))
+    eligible = (
+        _blood_or_brain(voxels)
+        & voxels.bolus_like(ARTERY_EXPLAINED)
+        & (own > JOINING_SPREADS * excess.spread_hu)
+        & (timely | (trust < 0.3))
+    )
     height = trust * np.minimum(own, 2.5 * filtered) + (1.0 - trust) * np.minimum(filtered, own)
     early = _earliness(voxels.half_rise_s, voxels.peak_s, voxels.fwhm_s, shape) ** trust
     score = np.where(eligible & (z >= EXCESS_Z), height * early * likely[place] * np.minimum(1.0, z / 15.0), 0.0)
@@ -156,7 +163,8 @@ def _ranked(series, bolus, candidates, shape: ArterialShape, inside, likely, lea
         noise = float(np.median(voxels.noise_hu[members])) / np.sqrt(members.size)
         if fit.peak_s[0] > latest_peak or fit.height_hu[0] < 3.0 * noise:
             continue
-        worth = float(np.mean(own[members]) * _earliness(fit.half_rise_s, fit.peak_s, fit.fwhm_s, shape)[0])
+        sure = fit.length[0] ** 2 / (fit.length[0] ** 2 + 150.0 * noise**2)
+        worth = float(np.mean(own[members]) * _earliness(fit.half_rise_s, fit.peak_s, fit.fwhm_s, shape)[0] ** sure)
         worth *= min(1.0, float(np.mean(z[members])) / 15.0) * float(likely[place][members].mean())
         if worth >= LEAST_SCORE_HU:
             found.append((worth, replace(curve, score=worth)))

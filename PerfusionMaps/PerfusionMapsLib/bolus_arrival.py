@@ -127,7 +127,7 @@ def find_bolus(series: TimeSeries) -> Bolus:
     bulk_residual = float(np.sqrt(max(0.0, bulk @ bulk - float(bulk_fit.length[0]) ** 2) / (frames - 2)))
     bulk_z = float(bulk_fit.length[0]) / max(bulk_residual, 1e-3)
     vessels = (z >= DETECTION_Z) & (explained > 0.75) & (fit.height_hu > 2.5 * max(float(bulk_fit.height_hu[0]), 0.4))
-    if bulk_z < DETECTION_Z or np.count_nonzero(vessels) < 3:
+    if bulk_z < DETECTION_Z or np.count_nonzero(vessels) < min(3, 1 + series.geometry.size[2]):
         raise DataRefused(
             "No contrast bolus passes through the head in this series, so perfusion cannot be computed; "
             "check that this is the perfusion scan and that contrast was given."

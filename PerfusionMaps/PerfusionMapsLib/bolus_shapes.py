@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import gammainc
 
 SHAPE_EXPONENT = 4.0
-WIDTHS_S = (3.5, 5.0, 7.0, 10.0, 14.0, 20.0)
+WIDTHS_S = (3.5, 4.5, 5.8, 7.5, 9.7, 12.5, 16.0, 21.0)
 TAILS = (0.0, 0.2, 0.45)
 COMPONENTS = 10
 
@@ -105,7 +105,7 @@ def _sampled_shapes(times_s: tuple[float, ...]) -> BolusShapes:
     step = float(np.median(np.diff(times))) if times.size > 1 else 1.0
     first = times[0] - 4.0
     last = max(times[-1] - 2.0 * step, first + step)
-    onsets = np.arange(first, last + 1e-6, float(np.clip(step / 2.0, 0.5, 1.0)))
+    onsets = np.arange(first, last + 1e-6, float(np.clip(step / 3.0, 0.4, 0.75)))
     rows, parameters = [], []
     for tail in TAILS:
         peak, top, rise, width, area = _unit_shape(tail)

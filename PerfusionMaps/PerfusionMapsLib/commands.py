@@ -135,6 +135,8 @@ def read_series(options: argparse.Namespace, progress) -> TimeSeries:
             times=times,
             dt=options.dt,
         )
+    if options.series is not None:
+        raise RequestRefused("--series chooses among the series of a DICOM folder; leave it out with --input")
     path: Path = options.input
     if not path.is_file():
         raise RequestRefused(f"the input '{path}' is not a file; check the path")
@@ -244,22 +246,29 @@ def print_summary(metrics: dict, options: argparse.Namespace) -> None:
     print("  Research use only.")
 
 
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from problem
+
+
 def positive(text: str) -> float:
-    value = float(text)
+    value = number(text)
     if not np.isfinite(value) or value <= 0:
         raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0")
     return value
 
 
 def not_negative(text: str) -> float:
-    value = float(text)
+    value = number(text)
     if not np.isfinite(value) or value < 0:
         raise argparse.ArgumentTypeError(f"'{text}' must be a number of at least 0")
     return value
 
 
 def fraction(text: str) -> float:
-    value = float(text)
+    value = number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"'{text}' must lie between 0 and 1 (0.3 is 30 %)")
     return value

@@ -15,11 +15,14 @@ from .input_functions import InputFunction
 from .vessel_candidates import VesselCandidates, grow_vessel, vessel_candidates, vessel_curve
 
 AFTER_ARTERY_S = 2.0
-BEFORE_TISSUE_PEAK_S = 1.0
+BEFORE_TISSUE_PEAK_S, BEFORE_TISSUE_RISE_S = 3.0, 0.75
 APART_MM = 12.0
 CANDIDATES = 4
 VEIN_BASELINE_HU = (0.0, 160.0)
 TAIL_SHARE = 0.30
+VEIN_EXPLAINED = 0.85
+PURITY_POWER = 6
+LEAST_SHARE = 0.2
 NOISY_AREA = 0.08
 
 
@@ -79,10 +82,12 @@ def find_vein(
         candidates = vessel_candidates(series, bolus, intracranial, threads, progress)
     artery = fit_curves(aif.hu[:, None] - aif.hu.mean(), bolus_shapes(aif.times))
     tissue_peak, tissue_height = float(candidates.tissue.peak_s[0]), float(candidates.tissue.height_hu[0])
+    tissue_rise = float(candidates.tissue.half_rise_s[0])
     step = float(np.median(np.diff(candidates.columns, axis=1)))
     artery_peak, artery_rise = float(artery.peak_s[0]), float(artery.half_rise_s[0])
     plain = (
         candidates.believable
+        & candidates.bolus_like(VEIN_EXPLAINED)
         & (candidates.baseline_hu > VEIN_BASELINE_HU[0])
         & (candidates.baseline_hu < VEIN_BASELINE_HU[1])
         & (candidates.height_hu > 2.0 * tissue_height)
@@ -90,7 +95,7 @@ def find_vein(
     eligible = (
         plain
         & (candidates.peak_s >= max(artery_peak + AFTER_ARTERY_S, tissue_peak - BEFORE_TISSUE_PEAK_S))
-        & (candidates.half_rise_s >= artery_rise + 0.75 * AFTER_ARTERY_S)
+        & (candidates.half_rise_s >= max(artery_rise + 0.75 * AFTER_ARTERY_S, tissue_rise - BEFORE_TISSUE_RISE_S))
     )
     if not eligible.any():
         return ()
@@ -99,23 +104,27 @@ def find_vein(
     midline = 0.3 + 0.7 * np.exp(-0.5 * (offset[:, 0] / 20.0) ** 2)
     posterior = 0.3 + 0.7 / (1.0 + np.exp(-offset[:, 1] / 12.0))
     area = np.minimum(candidates.area, 3.0 * candidates.neighborhood_height_hu * candidates.fwhm_s)
-    score = np.where(eligible, area * midline * posterior * np.minimum(1.0, candidates.neighborhood_z / 25.0), 0.0)
+    # The sinuses border bone, and what is left of motion shows there: a curve that is all bolus goes before a slightly larger one.
+    clean = candidates.explained**PURITY_POWER * np.minimum(1.0, candidates.neighborhood_z / 25.0)
+    score = np.where(eligible, area * midline * posterior * clean, 0.0)
     trust = candidates.z**2 / (candidates.z**2 + 150.0)
     found = []
     for _ in range(3 * CANDIDATES):
         seed = int(np.argmax(score))
         if score[seed] <= 0.0 or len(found) == CANDIDATES:
             break
-        members = grow_vessel(candidates, seed, eligible, max(step, 1.0), candidates.height_hu, trust, share=0.7)
+        alike = eligible & (candidates.explained >= min(0.97, candidates.explained[seed] - 0.03))
+        members = grow_vessel(candidates, seed, alike, max(step, 1.0), candidates.height_hu, trust, share=0.7)
         curve, fit = vessel_curve(series, bolus, candidates, members)
-        worth = float(fit.area[0] * np.mean((midline * posterior)[members]))
+        worth = float(fit.area[0] * np.mean((midline * posterior * clean)[members]))
         for taken in (seed, *members):
             score[np.linalg.norm(candidates.lps - candidates.lps[taken], axis=1) < APART_MM] = 0.0
         eligible[members] = False
         if fit.peak_s[0] >= artery_peak + 0.75 * AFTER_ARTERY_S:
             found.append((worth, replace(curve, score=worth)))
     progress(1.0)
-    return tuple(curve for _, curve in sorted(found, key=lambda item: -item[0]))
+    best = max((worth for worth, _ in found), default=0.0)
+    return tuple(curve for worth, curve in sorted(found, key=lambda item: -item[0]) if worth >= LEAST_SHARE * best)
 
 
 def vein_scaling(aif: InputFunction, vof: InputFunction | None, scan_end_s: float) -> VeinScaling:

@@ -113,10 +113,17 @@ class VesselCandidates:
 
     def bolus_like(self, least_explained: float) -> np.ndarray:
         """(N,) bool: what the best shape leaves is noise, or at least little beside the bolus (edges of bone that move leave more)."""
-        own = (self.noise_hu < RESTLESS * self.typical_noise_hu) | (self.explained > least_explained)
         calm = self.noise_hu < 1.2 * self.typical_noise_hu
-        typical = np.median(self.neighborhood_noise_hu[calm]) if calm.any() else np.inf
-        return own & ((self.neighborhood_noise_hu < RESTLESS * typical) | (self.neighborhood_explained > least_explained))
+        around = float(np.median(self.neighborhood_noise_hu[calm])) if calm.any() else np.inf
+        like = np.ones(self.noise_hu.size, dtype=bool)
+        for noise, typical, explained in (
+            (self.noise_hu, self.typical_noise_hu, self.explained),
+            (self.neighborhood_noise_hu, around, self.neighborhood_explained),
+        ):
+            # Noise itself is no misfit: only what exceeds it counts against the shape.
+            beyond = np.maximum(1.0 - (typical / np.maximum(noise, 1e-6)) ** 2, 0.0) * (1.0 - explained) / np.maximum(explained, 1e-6)
+            like &= (noise < RESTLESS * typical) | (1.0 / (1.0 + beyond) > least_explained)
+        return like
 
 
 def vessel_candidates(
@@ -146,7 +153,8 @@ def vessel_candidates(
         soft = (sums[2] > 0.0) & (sums[2] < 70.0)
         ordinary = deep & soft
         if ordinary.any():
-            ordinary &= sums[1] < np.quantile(total[ordinary], 0.9)
+            middle = np.median(total[ordinary])
+            ordinary &= total < middle + 6.0 * np.median(np.abs(total[ordinary] - middle))
         places = np.flatnonzero(ordinary)
         tissue = flat @ ordinary.ravel().astype(np.float32)
         sample = shapes[column_of_slice[k]].basis @ flat[:, places[:: max(1, places.size // SAMPLED_PER_SLICE)]]

@@ -53,8 +53,16 @@ def find_all(series: TimeSeries) -> dict:
     scaling = vein_scaling(arteries[0], veins[0] if veins else None, float(series.slice_times.max()))
     tissue = classify_tissue(baseline, mean, brain, summarize_enhancement(series, bolus)).tissue
     seconds = time.perf_counter() - start
-    return {"bolus": bolus, "brain": brain, "plane": plane, "arteries": arteries, "veins": veins, "scaling": scaling, "tissue": tissue,
-            "seconds": seconds}
+    return {
+        "bolus": bolus,
+        "brain": brain,
+        "plane": plane,
+        "arteries": arteries,
+        "veins": veins,
+        "scaling": scaling,
+        "tissue": tissue,
+        "seconds": seconds,
+    }
 
 
 def simulated(seed: int) -> dict:
@@ -70,7 +78,8 @@ def simulated(seed: int) -> dict:
     inside, side = study.mask("brain"), found["plane"].hemisphere(series.geometry, study.mask("brain"))
     arrival = study.aif[0][np.argmax(study.aif[1] > 0.02 * study.aif[1].max())]
     true_factor = study.vof[1].max() and np.trapezoid(study.vof[1], study.vof[0]) / max(
-        1e-6, np.trapezoid(study.aif[1], study.aif[0]) * float(np.mean(at(study.truth["artery_fraction"].values, found["arteries"][0]))))
+        1e-6, np.trapezoid(study.aif[1], study.aif[0]) * float(np.mean(at(study.truth["artery_fraction"].values, found["arteries"][0])))
+    )
     return row | {
         "artery": float(np.mean(at(study.mask("arterial_voxels"), found["arteries"][0]))),
         "vein": float(np.mean(at(study.mask("venous_voxels"), found["veins"][0]))) if found["veins"] else 0.0,
@@ -89,10 +98,20 @@ def plain(seed: int) -> dict:
     rng = np.random.default_rng(seed)
     dt = float(rng.choice([1.0, 1.5, 2.0, 2.8]))
     head = PlainHead(
-        seed=seed, dt_s=dt, frames=int(rng.uniform(48, 66) / dt), slices=int(rng.choice([4, 8, 12])), noise_hu=float(rng.uniform(3, 9)),
-        artery_hu=float(rng.uniform(150, 450)), dilution=float(np.exp(rng.uniform(np.log(0.12), 0.0))), arrival_s=float(rng.uniform(5, 12)),
-        width_s=float(rng.uniform(6, 13)), yaw_deg=float(rng.uniform(-15, 15)), roll_deg=float(rng.uniform(-8, 8)),
-        background_hu=float(rng.choice([-1000, 0, -3024])), scalp=bool(rng.random() < 0.7), shuttle=bool(rng.random() < 0.25),
+        seed=seed,
+        dt_s=dt,
+        frames=int(rng.uniform(48, 66) / dt),
+        slices=int(rng.choice([4, 8, 12])),
+        noise_hu=float(rng.uniform(3, 9)),
+        artery_hu=float(rng.uniform(150, 450)),
+        dilution=float(np.exp(rng.uniform(np.log(0.12), 0.0))),
+        arrival_s=float(rng.uniform(5, 12)),
+        width_s=float(rng.uniform(6, 13)),
+        yaw_deg=float(rng.uniform(-15, 15)),
+        roll_deg=float(rng.uniform(-8, 8)),
+        background_hu=float(rng.choice([-1000, 0, -3024])),
+        scalp=bool(rng.random() < 0.7),
+        shuttle=bool(rng.random() < 0.25),
         lesion_side=int(rng.choice([-1, 1])),
     )
     drawn = plain_study(replace(head))
@@ -121,13 +140,24 @@ def main(simulated_heads: int = 60, plain_heads: int = 30) -> None:
             rows.append(measure(seed))
             print({key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True)
         done = [row for row in rows if "refused" not in row]
-        print(f"{name} heads: {len(rows)}, refused {len(rows) - len(done)} "
-              f"(AIF peak, noise HU: {[(round(r['peak_hu']), round(r['noise_hu'], 1)) for r in rows if 'refused' in r]})")
+        print(
+            f"{name} heads: {len(rows)}, refused {len(rows) - len(done)} "
+            f"(AIF peak, noise HU: {[(round(r['peak_hu']), round(r['noise_hu'], 1)) for r in rows if 'refused' in r]})"
+        )
         for what in ("artery", "vein", "healthy_side"):
             if done and what in done[0]:
                 print(f"  every voxel of it right, {what}: {sum(row[what] == 1.0 for row in done)} of {len(done)}")
-        for what in ("scaling_ratio", "arrival_error_s", "brain_dice", "sides_right", "midline_deg", "midline_mm", "tissue_dice", "core_kept",
-                     "seconds"):
+        for what in (
+            "scaling_ratio",
+            "arrival_error_s",
+            "brain_dice",
+            "sides_right",
+            "midline_deg",
+            "midline_mm",
+            "tissue_dice",
+            "core_kept",
+            "seconds",
+        ):
             if done and what in done[0]:
                 values = [row[what] for row in done]
                 print(f"  {what}: {spread(values)}, 95th percentile {np.percentile(values, 95):.3f}")
