@@ -22,13 +22,14 @@ CANDIDATES = 5
 SKULL_RIM_MM = 5.5
 ARTERY_BASELINE_HU = (0.0, 110.0)
 EXCESS_Z = 4.5
-LEAST_SCORE_HU = 1.0
+LEAST_SCORE_HU = {False: 2.0, True: 3.0}
 LEAST_SHARE = 0.1
 ARTERY_EXPLAINED = 0.88
 BONE_HU = 150.0
 BONE_NEAR_MM = 8.0
 DEEP_MM = 25.0
 BACK_MM = (20.0, 45.0)
+MOVED_NOISES, END_SLICE = 4.0, 0.3
 JOINING_SPREADS = 2.75
 SEARCHED_SHARE = 0.02
 
@@ -74,13 +75,18 @@ def find_arteries(
     # Scalp and meningeal arteries and moving edges of bone lie in the outer rim.
     depth = depth_mm(intracranial, series)
     inside, place = depth > SKULL_RIM_MM, _likelihood_of_place(series, bolus, intracranial, depth)
+    moved = bool(candidates.edge_movement_hu > MOVED_NOISES * candidates.typical_noise_hu)
+    slices = np.flatnonzero(intracranial.any(axis=(1, 2)))
+    if moved and slices.size >= 4:
+        # Into the outermost slices motion has carried what was never scanned at rest; skull base there rises and falls like a bolus.
+        place[slices[[0, -1]]] *= END_SLICE
     plain = candidates.believable & inside[tuple(candidates.kji.T)] & _blood_or_brain(candidates) & candidates.bolus_like(ARTERY_EXPLAINED)
     found: list[tuple[float, InputFunction]] = []
     # The lead over the tissue shrinks with short boluses and slow sampling; it is given up only when nothing has it.
     for lead in LEADS_OVER_TISSUE_S:
         shaped = arterial_shape(candidates, bolus, plain, place[tuple(candidates.kji.T)], lead)
         if shaped is not None:
-            found = _ranked(series, bolus, candidates, shaped[0], inside, place, lead, threads)
+            found = _ranked(series, bolus, candidates, shaped[0], inside, place, moved, lead, threads)
         if found:
             break
     progress(1.0)
@@ -127,7 +133,7 @@ def _earliness(half_rise, peak, fwhm, reference: ArterialShape):
     return np.exp(-late / LATENESS_S) * np.minimum(1.0, np.sqrt(reference.fwhm_s / np.asarray(fwhm)))
 
 
-def _ranked(series, bolus, candidates, shape: ArterialShape, inside, likely, lead_s, threads) -> list[tuple[float, InputFunction]]:
+def _ranked(series, bolus, candidates, shape: ArterialShape, inside, likely, moved, lead_s, threads) -> list[tuple[float, InputFunction]]:
     """(score, curve) of up to `CANDIDATES` arteries at different places."""
     excess = excess_map(series, candidates, shape, inside, threads)
     searched = inside & (excess.z >= max(EXCESS_Z - 1.5, float(np.quantile(excess.z[inside], 1.0 - SEARCHED_SHARE))))
@@ -166,6 +172,6 @@ def _ranked(series, bolus, candidates, shape: ArterialShape, inside, likely, lea
         sure = fit.length[0] ** 2 / (fit.length[0] ** 2 + 150.0 * noise**2)
         worth = float(np.mean(own[members]) * _earliness(fit.half_rise_s, fit.peak_s, fit.fwhm_s, shape)[0] ** sure)
         worth *= min(1.0, float(np.mean(z[members])) / 15.0) * float(likely[place][members].mean())
-        if worth >= LEAST_SCORE_HU:
+        if worth >= LEAST_SCORE_HU[moved]:
             found.append((worth, replace(curve, score=worth)))
     return found

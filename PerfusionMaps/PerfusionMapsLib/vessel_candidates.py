@@ -71,6 +71,9 @@ class VesselCandidates:
         Second moments about zero of the components of ordinary tissue voxels on each time axis, HU^2: noise and natural variation.
     typical_noise_hu : float
         Noise of an ordinary voxel in one frame, HU.
+    edge_movement_hu : float
+        How much edges of bone vary along bolus-like time courses, HU: about the noise in a still head, several times that where motion is
+        left.
     tissue : BolusFit
         Fit of the mean of these curves; fields of length 1.
     """
@@ -98,12 +101,13 @@ class VesselCandidates:
     tissue_curves: np.ndarray
     covariances: list[np.ndarray]
     typical_noise_hu: float
+    edge_movement_hu: float
     tissue: BolusFit
 
     @property
     def common(self) -> tuple:
-        """What does not belong to single voxels: columns, shapes, tissue_curves, covariances, typical_noise_hu, tissue."""
-        return self.columns, self.shapes, self.tissue_curves, self.covariances, self.typical_noise_hu, self.tissue
+        """What does not belong to single voxels: columns, shapes, tissue_curves, covariances, noise, edge movement, tissue."""
+        return (self.columns, self.shapes, self.tissue_curves, self.covariances, self.typical_noise_hu, self.edge_movement_hu, self.tissue)
 
     @property
     def believable(self) -> np.ndarray:
@@ -173,7 +177,7 @@ def vessel_candidates(
     chosen = np.zeros_like(intracranial)
     block = chosen[window]
     block[intracranial[window]] = kept
-    tissue_curves, covariances = np.zeros(columns.shape), []
+    tissue_curves, covariances, restlessness = np.zeros(columns.shape), [], 0.0
     weight = np.array([float(part[4]) for part in gated])
     for column in range(len(columns)):
         mine = column_of_slice[slices] == column
@@ -182,10 +186,11 @@ def vessel_candidates(
         sample = np.concatenate([part[5] for part, is_mine in zip(gated, mine, strict=True) if is_mine], axis=1)
         moved = np.concatenate([part[6] for part, is_mine in zip(gated, mine, strict=True) if is_mine], axis=1)
         covariances.append(_scatter(sample, bolus.noise_hu) + _movement(moved, bolus.noise_hu))
+        restlessness = max(restlessness, float(np.sqrt(np.median(np.mean(moved**2, axis=0)))) if moved.size else 0.0)
     tissue_curve = np.sum([part[3] for part in gated], axis=0) / max(1.0, weight.sum())
     mean_times = np.average(slice_times[:, slices], axis=1, weights=np.maximum(weight, 1e-3))
     tissue = fit_curves(tissue_curve[:, None] - tissue_curve.mean(), bolus_shapes(mean_times))
-    common = (columns, shapes, tissue_curves, covariances, max(bolus.noise_hu, 0.5), tissue)
+    common = (columns, shapes, tissue_curves, covariances, max(bolus.noise_hu, 0.5), restlessness, tissue)
     return describe_voxels(series, bolus, chosen, common, threads, part_of(progress, 0.5, 1.0))
 
 
@@ -236,7 +241,7 @@ def describe_voxels(
     series: TimeSeries, bolus: Bolus, chosen: np.ndarray, common: tuple, threads: int | None = None, progress: Progress = silent
 ) -> VesselCandidates:
     """Features of every voxel of `chosen` (bool (K, J, I)); `common` is that of `VesselCandidates`."""
-    columns, shapes, tissue_curves, covariances, typical_noise_hu, tissue = common
+    columns, shapes, tissue_curves, covariances, typical_noise_hu, edge_movement_hu, tissue = common
     column_of_slice = unique_time_columns(series.slice_times)[1]
     slices = np.flatnonzero(chosen.any(axis=(1, 2)))
 
@@ -258,6 +263,7 @@ def describe_voxels(
         tissue_curves=tissue_curves,
         covariances=covariances,
         typical_noise_hu=typical_noise_hu,
+        edge_movement_hu=edge_movement_hu,
         tissue=tissue,
         **merged,
     )

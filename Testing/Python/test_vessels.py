@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 from plain_head import PlainHead, plain_study
+from scipy import ndimage
 
 from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.phantoms.brain import BrainOptions, simulate_brain
@@ -148,6 +149,33 @@ def test_the_array_may_run_in_any_direction():
     _, again, veins = vessels(turned)
     assert np.linalg.norm(again[0].lps.mean(axis=0) - arteries[0].lps.mean(axis=0)) < 6.0
     assert (at(drawn.vein[:, ::-1, ::-1], veins[0]) > 0.2).all()
+
+
+def test_edges_of_bone_that_move_are_no_artery():
+    drawn = plain_study(PlainHead(seed=11, dilution=0.4))
+    drift = 0.5 * np.clip((np.arange(40) - 8) / 6.0, 0.0, 1.0)
+    values = np.stack(
+        [
+            ndimage.shift(frame.astype(np.float32), (0, by, -by), order=1, mode="nearest")
+            for frame, by in zip(drawn.series.values, drift, strict=True)
+        ]
+    )
+    _, arteries, veins = vessels(drawn.series.with_values(np.rint(values).astype(np.int16)))
+    assert (at(drawn.artery, arteries[0]) > 0.05).all()
+    assert (at(drawn.vein, veins[0]) > 0.2).all()
+
+
+def test_a_head_without_any_artery_in_view_is_refused_rather_than_given_a_vein():
+    drawn = plain_study(PlainHead(seed=12))
+    series = drawn.series
+    top = slice(6, 8)
+    bare = drawn.artery[top].max() > 0.02
+    geometry = Geometry((128, 128, 2), series.geometry.spacing, series.geometry.to_lps([0, 0, 6]), series.geometry.direction)
+    values = series.values[:, top].copy()
+    if bare:
+        values[:, drawn.artery[top] > 0.01] = 30
+    with pytest.raises(DataRefused, match="artery"):
+        vessels(TimeSeries(values, geometry, series.times))
 
 
 def test_noise_alone_is_no_bolus():
