@@ -51,6 +51,9 @@ BLUR_VARIANCE = 1.15
 
 NOISE_MAP_MM = 5.0
 
+LEAST_SIGNAL = 0.1
+"""At least this share of a product of curves is taken for signal."""
+
 
 @dataclass(frozen=True)
 class SliceCurves:
@@ -177,13 +180,30 @@ def second_pass(curves: SliceCurves, first: FirstPass, layers, width_mm: float) 
     scale[-1] = 1.0 / first.mean_range
     height = similarity_filter(first.guide, tissue, layers, spacing, NARROW_SHARE * width_mm, scale)
     components = shape[:count]
-    energy = np.maximum(np.einsum("cji,cji->ji", components, components), 1e-12)
-    ratio = np.maximum(np.einsum("cji,cji->ji", components, height[:count]) / energy, 0.0)
+    ratio = _height_over_shape(shape, height, curves)
     return DenoisedSlice(
         np.where(tissue, components * ratio, curves.channels[:count]),
         _variance(shape[count:] * ratio, curves, first.raw_variance),
         _variance(height[count:], curves, first.raw_variance),
     )
+
+
+def _height_over_shape(shape, height, curves: SliceCurves) -> np.ndarray:
+    """Factor (J, I) that brings averaged shapes (C, J, I) to the height of averaged heights (C, J, I).
+
+    Both averages share noise, which would raise every product of them by its covariance in each component, most where curves are low;
+    the noise channels show how much that is.
+    """
+    count = curves.count
+    energy = np.einsum("cji,cji->ji", shape[:count], shape[:count])
+    along = np.einsum("cji,cji->ji", shape[:count], height[:count])
+    if curves.channels.shape[0] > count:
+        smooth = tuple(NOISE_MAP_MM / s for s in curves.spacing)
+        shared = np.stack([np.mean(shape[count:] * other[count:], axis=0) for other in (shape, height)])
+        own, common = masked_gaussian(shared, curves.tissue, smooth)
+        energy = np.maximum(energy - count * own, LEAST_SIGNAL * energy)
+        along = np.maximum(along - count * common, LEAST_SIGNAL * along)
+    return np.maximum(along / np.maximum(energy, 1e-12), 0.0)
 
 
 def _leveled(layer: Neighbors, compared: int, level: float) -> Neighbors:
