@@ -36,19 +36,43 @@ def test_without_noise_every_map_equals_the_truth(clean):
     assert noise_free_shortcomings(clean, kudo_maps(clean, EXACT)) == []
 
 
-@pytest.mark.parametrize("mistake", ["seconds half too long", "artery one frame late", "no hematocrit and density", "transposed"])
-def test_the_noise_free_check_notices_a_mistake(clean, mistake):
-    phantom, options, times = clean, EXACT, None
+MISTAKES = (
+    "seconds half too long",
+    "artery one frame late",
+    "no hematocrit and density",
+    "rows and columns swapped",
+    "left and right swapped",
+)
+
+
+def maps_with(mistake: str, phantom, options: EngineOptions):
+    """What the engine makes of a phantom when something is wrong."""
+    times = None
     if mistake == "seconds half too long":
-        phantom = replace(clean, series=replace(clean.series, times=1.5 * clean.series.times), aif=(1.5 * clean.aif[0], clean.aif[1]))
+        series, (at, hu) = phantom.series, phantom.aif
+        phantom = replace(phantom, series=replace(series, times=1.5 * series.times), aif=(1.5 * at, hu))
     if mistake == "artery one frame late":
-        times = clean.aif[0] + 2.0
+        times = phantom.aif[0] + 2.0
     if mistake == "no hematocrit and density":
-        options = replace(EXACT, hematocrit=Hematocrit(0.0, 0.0))
+        options = replace(options, hematocrit=Hematocrit(0.0, 0.0))
     maps = kudo_maps(phantom, options, times)
-    if mistake == "transposed":
-        maps = {name: values.transpose(0, 2, 1) for name, values in maps.items()}
-    assert noise_free_shortcomings(phantom, maps)
+    if mistake == "rows and columns swapped":
+        # The tiles form a rectangle: what was swapped is cut and padded to its shape.
+        rows, columns = phantom.valid.shape[1:]
+        turned = {name: values.transpose(0, 2, 1)[:, :rows, :columns] for name, values in maps.items()}
+        return {name: np.pad(v, [(0, 0), (0, rows - v.shape[1]), (0, columns - v.shape[2])], mode="wrap") for name, v in turned.items()}
+    return {name: values[:, :, ::-1] for name, values in maps.items()} if mistake == "left and right swapped" else maps
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_noise_free_check_notices_a_mistake(clean, mistake):
+    assert noise_free_shortcomings(clean, maps_with(mistake, clean, EXACT))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_check_at_five_hu_notices_a_mistake(mistake):
+    phantom = kudo(noise_hu=5.0, seed=5, tile=12)
+    assert noisy_shortcomings(phantom, maps_with(mistake, phantom, EngineOptions()), "exponential")
 
 
 @pytest.mark.parametrize("residue", ["exponential", "linear", "box"])
@@ -85,6 +109,20 @@ def test_intervals_hold_the_truth_as_often_as_they_say(residue, bolus, kernel):
         assert width > 0
 
 
+@pytest.mark.parametrize("mistake", ["artery one frame late", "seconds half too long", "no hematocrit and density"])
+def test_the_check_of_intervals_notices_a_mistake(mistake):
+    field, options = PerfusionField("exponential", BOLUS, seed=3), EngineOptions()
+    aif, times = field.aif, field.series.times
+    if mistake == "artery one frame late":
+        field.aif = InputFunction(times + 1.5, aif.hu, source="csv")
+    if mistake == "seconds half too long":
+        field.aif, field.series = InputFunction(1.5 * times, aif.hu, source="csv"), replace(field.series, times=1.5 * times)
+    if mistake == "no hematocrit and density":
+        options = EngineOptions(hematocrit=Hematocrit(0.0, 0.0))
+    maps = field.maps(options)
+    assert min(coverage(maps, field.truth, quantity)[0] for quantity in ("delay", "mtt", "cbf")) < 0.8
+
+
 def test_a_map_lies_within_its_own_interval():
     maps = PerfusionField("exponential", BOLUS, seed=4).maps()
     for quantity in ("cbf", "mtt", "delay"):
@@ -113,6 +151,16 @@ def test_threshold_maps_do_not_depend_on_the_engine(residue, step):
     a, b = fits[Method.BAYES], fits[Method.BCSVD]
     assert np.abs(a.tmax - b.tmax).max() < 0.3
     assert np.abs(a.operator_cbf - b.operator_cbf).max() / normal < 0.03
+
+
+@pytest.mark.parametrize("mistake", ["artery one frame late", "seconds half too long"])
+def test_the_check_of_the_threshold_scale_notices_a_mistake(mistake):
+    times = 1.5 * np.arange(40)
+    curves, grid = curves_of(times, (3.0, 9.0), (0.7, 3.3)), operator_times(times[-1])
+    reference = reference_maps(BOLUS(grid), curves_of(grid, (3.0, 9.0), (0.7, 3.3)).T)
+    late = times + 1.5 if mistake == "artery one frame late" else 1.5 * times
+    scanned = 1.5 * times if mistake == "seconds half too long" else times
+    assert np.abs(PerfusionModel(scanned, late, BOLUS(times)).fit(35 + curves, noise=0.02).tmax - reference.tmax).max() > 0.3
 
 
 def test_any_constant_baseline_gives_the_same_maps():
