@@ -7,7 +7,7 @@ volume is brought to the scan by `anatomy_registration`.
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -28,6 +28,7 @@ BLURRED_MISMATCH, BLURRED_RATIO = 0.045, 2.5  # moved during the exposure: worse
 FAILED_MISMATCH = 0.35
 NEIGHBORS = 7  # frames before and after that tell what is usual at a time
 TOO_FAR_MM, LEAST_COVERED = 30.0, 0.25
+SAME_TIME_S = 0.3  # slices of a slab scanned within this time count as simultaneous
 AIR_HU, HEAD_MARGIN_MM = -500.0, 4.0  # what is resampled: the head and so much air around it
 
 
@@ -82,12 +83,14 @@ def estimate_motion(series: TimeSeries, baseline_frames: Sequence[int] | None = 
                   tuple(references), words)
 
 
-def correct_motion(series: TimeSeries, motion: Motion, threads: int | None = None, progress: Progress = silent) -> TimeSeries:
+def correct_motion(series: TimeSeries, motion: Motion, threads: int | None = None, progress: Progress = silent,
+                   overwrite: bool = False) -> TimeSeries:
     """The series with every frame at the reference pose.
 
     Frames that moved by less than 0.15 mm are left alone; the others are resampled once, by cubic splines, each slab within
-    itself.  Where a frame does not show a place, the nearest place it shows gives the contrast and the reference the anatomy.  Bad
-    frames are interpolated linearly in time, each slice at its own times.
+    itself.  Where a frame does not show a place, the nearest place it shows gives the contrast and the reference the anatomy.  Where
+    the slices of a slab are scanned at times more than 0.3 s apart, the times of a resampled slice are the mean of those its pixels
+    come from.  Bad frames are interpolated linearly in time, each slice at its own times.
 
     Parameters
     ----------
@@ -96,32 +99,41 @@ def correct_motion(series: TimeSeries, motion: Motion, threads: int | None = Non
         Of the same series.
     threads : int, optional
     progress : Progress
+    overwrite : bool
+        Work in the array of `series` itself.
 
     Returns
     -------
     TimeSeries
-        Same dtype and grid; `series` itself when nothing has to be done, else with one new array.
+        Same dtype and grid; `series` itself when nothing has to be done, else with one new array or, with `overwrite`, its own.
+        Its times are (T, K) where they had to change.
     """
     moved = (motion.max_displacement_mm > UNTOUCHED_MM) & ~motion.bad
     if not (moved.any() or motion.bad.any()):
         progress(1.0)
         return series
-    out = series.values.copy()
+    out = series.values if overwrite else series.values.copy()
+    times = series.slice_times.copy()
     for s, slab in enumerate(motion.slabs):
         slices = _slices(series, slab)
         geometry = _slab_geometry(series.geometry, slices)
-        anatomy = _Anatomy.of(series.values[list(motion.reference_frames[s])][:, slices], geometry.spacing)
+        anatomy = _Anatomy.of([series.values[t, slices] for t in motion.reference_frames[s]], geometry.spacing)
 
-        def resample(t, s=s, slices=slices, geometry=geometry, anatomy=anatomy):
+        apart = np.ptp(series.slice_times[:, slices], axis=1).max() > SAME_TIME_S
+
+        def resample(t, s=s, slices=slices, geometry=geometry, anatomy=anatomy, apart=apart):
             frame = np.empty(geometry.shape, out.dtype)
-            _put_at_reference(frame, series.values[t, slices], geometry, motion.pose(t, s).matrix, anatomy)
+            source = _put_at_reference(frame, series.values[t, slices], geometry, motion.pose(t, s).matrix, anatomy)
             out[t, slices] = frame
+            if apart:
+                times[t, slices] = np.interp(source, np.arange(len(source)), series.slice_times[t, slices])
 
         report = part(progress, s / len(motion.slabs), (s + 1) / len(motion.slabs))
         _each(resample, np.flatnonzero(moved[:, s]), _affordable(threads, anatomy.mean, out), report)
-        _interpolate_in_time(out, series.slice_times, motion.bad[:, s], slices)
+        _interpolate_in_time(out, times, motion.bad[:, s], slices)
     progress(1.0)
-    return series.with_values(out)
+    changed = not np.array_equal(times, series.slice_times) and (np.diff(times, axis=0) > 0).all()
+    return replace(series, values=out, times=times) if changed else series.with_values(out)
 
 
 def _each(work: Callable, items: Iterable, threads: int | None, progress: Progress) -> list:
@@ -236,16 +248,26 @@ class _Anatomy:
     head: np.ndarray
 
     @classmethod
-    def of(cls, frames: np.ndarray, spacing) -> "_Anatomy":
-        """From the reference frames (F, K, J, I) and the grid's (x, y, z) spacing in mm."""
-        mean = np.mean(frames, axis=0, dtype=np.float32)
+    def of(cls, frames: Sequence[np.ndarray], spacing) -> "_Anatomy":
+        """From the reference frames, each (K, J, I), and the grid's (x, y, z) spacing in mm."""
+        mean = np.zeros(frames[0].shape, np.float32)
+        for frame in frames:
+            mean += frame
+        mean /= len(frames)
         size = [2 * int(np.ceil(HEAD_MARGIN_MM / s)) + 1 for s in spacing[1::-1]]
         head = ndimage.maximum_filter(mean > AIR_HU, size=(1, *size))
         return cls(mean, ndimage.spline_filter(mean, 3, output=np.float32, mode="mirror"), head)
 
 
-def _put_at_reference(out: np.ndarray, frame: np.ndarray, geometry: Geometry, pose: np.ndarray, anatomy: _Anatomy) -> None:
-    """Resample one slab of one frame (K, J, I) to the reference pose into `out`; air around the head is the reference's."""
+def _put_at_reference(out: np.ndarray, frame: np.ndarray, geometry: Geometry, pose: np.ndarray, anatomy: _Anatomy) -> np.ndarray:
+    """Resample one slab of one frame (K, J, I) to the reference pose into `out`; air around the head is the reference's.
+
+    Returns
+    -------
+    ndarray (K,)
+        From which slice of the frame the head in each slice comes on average, as a fractional number.
+    """
+    source = np.arange(len(frame), dtype=float)
     to_frame = (np.linalg.inv(geometry.matrix) @ pose @ geometry.matrix)[[2, 1, 0, 3]][:, [2, 1, 0, 3]]  # in (k, j, i)
     back = np.linalg.inv(to_frame)
     last = np.array(frame.shape)[:, None] - 1.0
@@ -253,6 +275,8 @@ def _put_at_reference(out: np.ndarray, frame: np.ndarray, geometry: Geometry, po
     for k, head in enumerate(anatomy.head):  # slice by slice: coordinates of a whole slab are large
         rows, columns = np.nonzero(head)
         index = to_frame[:3, 1, None] * rows + to_frame[:3, 2, None] * columns + (to_frame[:3, 0] * k + to_frame[:3, 3])[:, None]
+        if rows.size:
+            source[k] = np.clip(index[0], 0.0, last[0]).mean()
         values = _values_at(spline, index)
         missing = (np.abs(index - 0.5 * last) > 0.5 * last + 0.01).any(axis=0)
         if missing.any():
@@ -263,6 +287,7 @@ def _put_at_reference(out: np.ndarray, frame: np.ndarray, geometry: Geometry, po
         whole = anatomy.mean[k].copy()
         whole[rows, columns] = values
         out[k] = _as_dtype(whole, out.dtype)
+    return source
 
 
 def _values_at(spline, index) -> np.ndarray:

@@ -140,6 +140,20 @@ def test_a_frame_that_moved_during_its_exposure_is_dropped_and_filled_at_each_sl
         assert np.abs(corrected.values[7, k] - expected).max() <= 0.51
 
 
+def test_slices_scanned_one_after_the_other_keep_the_times_their_pixels_come_from():
+    rest, shift = pose(scan=SCAN), pose((0.0, 0.0, SCAN.slice_mm), scan=SCAN)
+    scanned = series(SCAN, [rest] * 6 + [shift] + [rest] * 3, noise_hu=2.0)
+    at = scanned.times[:, None] + 0.15 * np.arange(SCAN.slices)
+    moving = replace(scanned, times=at)
+    corrected = correct_motion(moving, estimate_motion(moving))
+    # The head went up by one slice: what belongs to a slice was scanned with the next one; the last one shows nothing new.
+    assert corrected.slice_times[6, :-1] == pytest.approx(at[6, 1:], abs=0.03)
+    assert np.array_equal(np.delete(corrected.slice_times, 6, axis=0), np.delete(at, 6, axis=0))
+    together = correct_motion(scanned, estimate_motion(scanned))
+    assert together.times.ndim == 1
+    assert np.array_equal(together.values, corrected.values)
+
+
 def test_full_contrast_in_carotids_and_sinuses_never_drops_a_frame():
     scan = Scan(level_mm=-15.0)
     motion = estimate_motion(series(scan, [pose(scan=scan)] * 14, artery_peak_hu=600.0, noise_hu=8.0, step_s=3.0))
