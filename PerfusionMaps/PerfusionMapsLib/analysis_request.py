@@ -40,6 +40,8 @@ class AnalysisRequest:
     aif, vof : VesselRequest
     brain_mask, tissue_mask, roi_mask, contra_mask, anatomy : Path or None
         Files that replace or extend what is found automatically.
+    excluded : Path or None
+        Mask of regions that are no tissue for the analysis, such as an old infarct.
     age_years, nihss : float or None
         For the DAWN criteria.
     """
@@ -52,6 +54,7 @@ class AnalysisRequest:
     vof: VesselRequest = field(default_factory=VesselRequest)
     brain_mask: Path | None = None
     tissue_mask: Path | None = None
+    excluded: Path | None = None
     roi_mask: Path | None = None
     contra_mask: Path | None = None
     anatomy: Path | None = None

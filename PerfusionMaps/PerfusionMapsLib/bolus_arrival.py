@@ -54,7 +54,7 @@ def baseline_mean(series: TimeSeries, bolus: Bolus) -> np.ndarray:
 
 
 def frame_mean(values: np.ndarray, frames=None) -> np.ndarray:
-    """Mean of some (default all) frames of a (T, K, J, I) array, float32 (K, J, I), without a float copy of the series."""
+    """Mean of some (default all) frames of an array (T, ...), float32 (...), without a float copy of the series."""
     frames = range(values.shape[0]) if frames is None else frames
     total = np.zeros(values.shape[1:], dtype=np.float32)
     for frame in frames:
@@ -69,7 +69,14 @@ def noise_floor(series: TimeSeries, bolus: Bolus) -> np.ndarray:
     scan, which a slow bolus leaves untouched; with fewer, the second differences alone.  A second difference of white noise has
     six times its variance.
     """
-    values = series.values
+    noise = np.empty(series.geometry.shape, dtype=np.float32)
+    for k in range(noise.shape[0]):
+        noise[k] = _noise_of_slice(series.values[:, k], bolus.baseline_frames)
+    return noise
+
+
+def _noise_of_slice(values: np.ndarray, before: tuple[int, ...]) -> np.ndarray:
+    """`noise_floor` of the frames (T, J, I) of one slice."""
     frames = values.shape[0]
     rough = np.zeros(values.shape[1:], dtype=np.float32)
     for frame in range(1, frames - 1):
@@ -78,7 +85,6 @@ def noise_floor(series: TimeSeries, bolus: Bolus) -> np.ndarray:
         bend -= 2.0 * values[frame].astype(np.float32)
         rough += bend * bend
     variance = rough / np.float32(6.0 * max(1, frames - 2))
-    before = bolus.baseline_frames
     if len(before) >= 4:
         own = np.zeros_like(variance)
         mean = frame_mean(values, before)
@@ -181,12 +187,16 @@ def _arterial_timing(fit: BolusFit, vessels: np.ndarray) -> tuple[float, float]:
 
 def _typical_noise(series: TimeSeries) -> float:
     """Median over a sample of soft-tissue voxels of the noise of one frame, HU, from second differences in time."""
-    sample = series.values[:, :, ::3, ::3].astype(np.float32)
-    level = sample.mean(axis=0)
-    bend = np.diff(sample, n=2, axis=0)
-    noise = np.sqrt(np.mean(bend * bend, axis=0) / 6.0)
-    soft = (level > SOFT_TISSUE_HU[0]) & (level < SOFT_TISSUE_HU[1]) & (noise > 0)
-    return float(np.median(noise[soft])) if soft.any() else 0.0
+    found = []
+    # Slice by slice: a float copy of even a ninth of the series is large.
+    for k in range(series.values.shape[1]):
+        sample = series.values[:, k, ::3, ::3].astype(np.float32)
+        level = sample.mean(axis=0)
+        bend = np.diff(sample, n=2, axis=0)
+        noise = np.sqrt(np.mean(bend * bend, axis=0) / 6.0)
+        found.append(noise[(level > SOFT_TISSUE_HU[0]) & (level < SOFT_TISSUE_HU[1]) & (noise > 0)])
+    soft = np.concatenate(found)
+    return float(np.median(soft)) if soft.size else 0.0
 
 
 def _first_rise(times: np.ndarray, curve: np.ndarray, peak_s: float) -> float:

@@ -196,7 +196,7 @@ def fit_components(components: np.ndarray, shapes: BolusShapes, timing_from: np.
     source = components if timing_from is None else timing_from
     count = components.shape[1]
     best = np.zeros(count, dtype=int)
-    chunk = max(1, 4_000_000 // max(1, shapes.directions.shape[1]))
+    chunk = max(1, 1_000_000 // max(1, shapes.directions.shape[1]))
     for start in range(0, count, chunk):
         best[start : start + chunk] = np.argmax(source[:, start : start + chunk].T @ shapes.directions, axis=1)
     length = np.maximum(np.einsum("mn,mn->n", components, shapes.directions[:, best]), 0.0)

@@ -69,6 +69,12 @@ def intracranial_space(brain: np.ndarray, geometry: Geometry, rim_mm: float = SI
     return wide
 
 
+def center_lps(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Mean position (3,) of the voxels of a mask (K, J, I) that is not empty, LPS mm, without a list of all of them."""
+    counts = [np.count_nonzero(mask, axis=axes) for axes in ((0, 1), (0, 2), (1, 2))]
+    return geometry.to_lps([np.average(np.arange(count.size), weights=count) for count in counts])
+
+
 def _prepared(baseline: Volume, mean: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lightly smoothed mean image, bone, and the surroundings of the head, (K, J, I)."""
     spacing = mean.geometry.spacing[1::-1]

@@ -1,12 +1,15 @@
 """`ctperfusion maps`: raw brain CT perfusion to maps, lesions and a report."""
 
 import argparse
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from CTPerfusionSuiteLib.errors import RequestRefused, SuiteError
+from CTPerfusionSuiteLib.time_axis import enough_frames, from_first_frame
 from CTPerfusionSuiteLib.tracer_kinetics import Hematocrit
 from CTPerfusionSuiteLib.volumes import TimeSeries
 
@@ -58,6 +61,8 @@ def register(subparsers) -> None:
         own.add_argument(f"--{name}_lps", type=position, metavar="X,Y,Z", help=f"{what}: position in LPS mm")
     own.add_argument("--mask", type=Path, metavar="FILE", help="brain mask instead of the automatic one")
     own.add_argument("--tissue_mask", type=Path, metavar="FILE", help="tissue mask instead of the automatic one")
+    own.add_argument("--exclude", type=Path, metavar="FILE", help="mask of regions to leave out of the tissue, such as an old infarct")
+    own.add_argument("--exclude_frames", type=frame_numbers, metavar="N,N-N", help="frames to leave out, counted from 1, like 3,7-9")
     own.add_argument("--roi_mask", type=Path, metavar="FILE", help="region for the CBV index")
     own.add_argument("--contra_mask", type=Path, metavar="FILE", help="its contralateral region")
     own.add_argument("--anatomy", type=Path, metavar="FILE", help="anatomical image, registered to the mean CT and written on its grid")
@@ -95,14 +100,16 @@ def analyze_to_folder(options: argparse.Namespace, console) -> dict:
 
     request = request_from(options)
     refuse_foreign(options.out_dir)
-    series = read_series(options, console.step("read", "Reading the series"))
+    series = without_frames(read_series(options, console.step("read", "Reading the series")), options.exclude_frames)
     # A refusal of the data comes before the question whether an earlier result may be replaced.
     from .bolus_arrival import find_bolus
 
     bolus = find_bolus(series)
     refuse_existing(options.out_dir, options.overwrite)
-    result = analyze(series, request, console.step, bolus)
+    # Handed over and not kept: the fine pixels are released as soon as the vessels are found.
+    waiting = [series]
     del series
+    result = analyze(waiting.pop(), request, console.step, bolus, overwrite=True)
     with new_result_folder(options.out_dir, options.overwrite) as folder:
         console.partial_folders.append(folder)
         progress = console.step("write", "Writing maps and metrics")
@@ -150,6 +157,27 @@ def read_series(options: argparse.Namespace, progress) -> TimeSeries:
     return read(path, times=times, dt=options.dt)
 
 
+def without_frames(series: TimeSeries, numbers: tuple[int, ...] | None) -> TimeSeries:
+    """The series without the frames `numbers`, counted from 1; times stay those of the frames that are kept.
+
+    Raises
+    ------
+    RequestRefused
+        A frame the series does not have.
+    DataRefused
+        Too few frames are left.
+    """
+    if not numbers:
+        return series
+    frames = len(series.values)
+    if max(numbers) > frames:
+        raise RequestRefused(f"frame {max(numbers)} was to be left out of a series of {frames} frames; count the frames from 1")
+    kept = np.setdiff1d(np.arange(frames), np.array(numbers) - 1)
+    enough_frames(len(kept), "what is left of the series")
+    note = ("excluded_frames", f"{frames - len(kept)} of {frames} frames were left out by the user: {', '.join(map(str, numbers))}")
+    return replace(series, values=series.values[kept], times=from_first_frame(series.times[kept]), notes=(*series.notes, note))
+
+
 def request_from(options: argparse.Namespace) -> AnalysisRequest:
     """The options as the pipeline takes them; files that are named must exist.
 
@@ -157,7 +185,7 @@ def request_from(options: argparse.Namespace) -> AnalysisRequest:
     ------
     RequestRefused
     """
-    for name in ("mask", "tissue_mask", "roi_mask", "contra_mask", "anatomy", "times"):
+    for name in ("mask", "tissue_mask", "exclude", "roi_mask", "contra_mask", "anatomy", "times"):
         path = getattr(options, name)
         if path is not None and not path.is_file():
             raise RequestRefused(f"--{name} '{path}' is not a file; check the path")
@@ -181,6 +209,7 @@ def request_from(options: argparse.Namespace) -> AnalysisRequest:
         vof=VesselRequest(options.vof, options.vof_lps),
         brain_mask=options.mask,
         tissue_mask=options.tissue_mask,
+        excluded=options.exclude,
         roi_mask=options.roi_mask,
         contra_mask=options.contra_mask,
         anatomy=options.anatomy,
@@ -279,6 +308,18 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
     return value
+
+
+def frame_numbers(text: str) -> tuple[int, ...]:
+    """Frames counted from 1, as in ``3,7-9``, in order and each once."""
+    numbers = set()
+    for part in text.replace(" ", "").split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last:
+            raise argparse.ArgumentTypeError(f"'{text}' must be frame numbers from 1 on, like 3,7-9")
+        numbers.update(range(first, last + 1))
+    return tuple(sorted(numbers))
 
 
 def hematocrit(text: str) -> Hematocrit:

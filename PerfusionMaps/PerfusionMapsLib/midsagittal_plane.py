@@ -8,6 +8,8 @@ from scipy.optimize import minimize
 
 from CTPerfusionSuiteLib.volumes import Geometry, Volume
 
+from .brain_mask import center_lps
+
 LEFT, RIGHT = 1, 2
 HEAD_RIM_MM = 12.0
 LARGEST_YAW_DEG = 24.0
@@ -97,7 +99,7 @@ def estimate_midsagittal(image: Volume, brain: np.ndarray) -> MidsagittalPlane:
     Liu Y et al., IEEE Trans Med Imaging 2001;20:175-192 (symmetry plane of pathological neuroimages).
     """
     geometry = image.geometry
-    center = geometry.to_lps(np.argwhere(brain)[:, ::-1]).mean(axis=0)
+    center = center_lps(brain, geometry)
     outer = _Symmetry(image, brain, SKULL_WINDOW_HU, DIFFERENCE_CUT_HU, HEAD_RIM_MM, center)
     starts = [
         (yaw, roll, shift) for yaw in np.arange(-20.0, 21.0, 4.0) for roll in (-7.0, 0.0, 7.0) for shift in (-9.0, -4.5, 0.0, 4.5, 9.0)

@@ -12,10 +12,10 @@ from .bayesian import posterior
 from .calling_thread_product import product, product_of_columns, weighted_sum
 from .perfusion_options import EngineOptions, Method
 from .residue_dictionary import CURVE_STEP_S, ResidueCurves, build_dictionary, interpolate_input, residue_curves
-from .svd_deconvolution import bcsvd, osvd, osvd_matrices
+from .svd_deconvolution import half_rise, osvd, osvd_matrices
 from .threshold_scale import ThresholdOperator, read_residue, threshold_operator, vertex
 
-CHUNK = 1024
+CHUNK = 2048
 """Curves worked on at once, so that intermediate results stay in cache."""
 
 MINIMUM_FRAMES = 7
@@ -167,19 +167,25 @@ class PerfusionModel:
         count = components.shape[1]
         p = posterior(d, components, noise_variance, threads, height_variance) if method == Method.BAYES else None
         height, tmax, peak, flow, delay = (np.empty(count, np.float32) for _ in range(5))
-        from_curve = d.curve_predictor if p is None else np.concatenate([d.curve_basis, d.curve_predictor], axis=1)
-        to_residue = self.operator.matrix @ from_curve
+        readers = (d.curve_predictor,) if p is None else (d.curve_basis, d.curve_predictor)
+        to_residue = [self.operator.matrix @ reader for reader in readers]
 
         def read(at):
             here = slice(at, at + CHUNK)
             block = components[:, here]
-            if p is not None:
-                block = np.concatenate([p.curve[:, here], self._significant_rest(block, p.curve[:, here], noise_variance[here])])
-            residues = product_of_columns(block, to_residue)
+            if p is None:
+                residues, curves = (product_of_columns(block, matrix[0]) for matrix in (to_residue, readers))
+            else:
+                known = p.curve[:, here]
+                residues, curves = (product_of_columns(known, matrix[0]) for matrix in (to_residue, readers))
+                rest, some = self._significant_rest(block, known, noise_variance[here])
+                if some.size:
+                    residues[some] += product_of_columns(rest, to_residue[1])
+                    curves[some] += product_of_columns(rest, readers[1])
             height[here], tmax[here] = read_residue(residues, self.operator.step)
-            peak[here] = self._peak_time(product_of_columns(block, from_curve))
+            peak[here] = self._peak_time(curves)
             if method == Method.BCSVD:
-                flow[here], _, delay[here] = bcsvd(residues, self.operator.step)
+                flow[here], delay[here] = height[here], half_rise(residues, self.operator.step)
             elif method == Method.OSVD:
                 flow[here], _, delay[here] = osvd(self._osvd_matrices, block, self.operator.step, float(np.median(np.diff(self.times))))
 
@@ -210,15 +216,22 @@ class PerfusionModel:
             results |= {f"{q}_{n}": getattr(p, f"{q}_{n}") for q in ("mtt", "delay") for n in ("sd", "p025", "p975")}
         return PerfusionFit(**results)
 
-    def _significant_rest(self, components, curve, noise_variance) -> np.ndarray:
+    def _significant_rest(self, components, curve, noise_variance) -> tuple[np.ndarray, np.ndarray]:
         """What curves (P, N) hold beyond their posterior means, shrunk to nothing where it is no more than noise.
 
         Residue functions outside the dictionary's family leave a rest; with it the threshold scale does not depend on the family.
         Positive-part James-Stein shrinkage, with twice the expected energy of the noise.
+
+        Returns
+        -------
+        float32 ndarray (P, M), int ndarray (M,)
+            The rests that are left, and whose they are.
         """
         rest = components - product(self.dictionary.curve_components, curve)
         energy = np.einsum("pn,pn->n", rest, rest)
-        return rest * np.maximum(1.0 - 2.0 * components.shape[0] * noise_variance / np.maximum(energy, 1e-12), 0.0).astype(np.float32)
+        share = np.maximum(1.0 - 2.0 * components.shape[0] * noise_variance / np.maximum(energy, 1e-12), 0.0).astype(np.float32)
+        some = np.flatnonzero(share)
+        return rest[:, some] * share[some], some
 
     def _peak_time(self, curves: np.ndarray) -> np.ndarray:
         """Time of the maximum of curves (n, N) on the curve grid, s, between samples by a parabola."""

@@ -90,18 +90,25 @@ def region_table(result: PerfusionResult, found: Lesions) -> Table:
         normal &= result.masks["hemisphere"] == side
     regions = [("Core", result.masks.get(mask_names(result.thresholds)[1])), ("Penumbra", result.masks.get("penumbra_mask")),
                ("Normal tissue", normal)]
-    names = [name for name in ("cbf", "cbv", "mtt", "delay", "tmax", "rcbf") if name in result.maps]
+    names = _region_maps(result)
     columns = ["Region", "Volume (mL)", *(_column(result, name) for name in names)]
-    rows = []
-    for title, mask in regions:
-        inside = np.zeros(result.geometry.shape, bool) if mask is None else np.asarray(mask) > 0
-        volume = None if mask is None else float(inside.sum()) * result.geometry.voxel_volume_ml
-        rows.append((title, number(volume), *(_median(result, name, inside) for name in names)))
+    rows = [region_values(result, title, mask) for title, mask in regions]
     interval = any(f"{name}_p025" in result.maps for name in names)
     where = f"in the {found.reference.side} hemisphere" if side else "in both hemispheres"
     caption = f"Normal tissue: Tmax \u2264 4 s {where}. Medians over the region"
     caption += "; in parentheses the median limits of the voxels' 95 % intervals." if interval else "."
     return Table(tuple(columns), tuple(rows), caption)
+
+
+def region_values(result: PerfusionResult, title: str, mask: np.ndarray | None) -> tuple[str, ...]:
+    """A row of `region_table` for any mask (K, J, I): volume, and medians with the median limits of the voxels' intervals."""
+    inside = np.zeros(result.geometry.shape, bool) if mask is None else np.asarray(mask) > 0
+    volume = None if mask is None else float(inside.sum()) * result.geometry.voxel_volume_ml
+    return (title, number(volume), *(_median(result, name, inside) for name in _region_maps(result)))
+
+
+def _region_maps(result: PerfusionResult) -> list[str]:
+    return [name for name in ("cbf", "cbv", "mtt", "delay", "tmax", "rcbf") if name in result.maps]
 
 
 def _column(result: PerfusionResult, name: str) -> str:

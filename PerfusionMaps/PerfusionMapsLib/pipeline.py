@@ -20,11 +20,12 @@ from CTPerfusionSuiteLib.version import VERSION
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries, Volume
 
 from .analysis_request import AnalysisRequest
-from .arterial_curve import damped, without_surroundings
+from .arterial_curve import blood_curve
 from .arterial_input import find_arteries
 from .bolus_arrival import Bolus, baseline_mean, find_bolus, frame_mean
 from .brain_mask import brain_mask, intracranial_space
 from .given_curves import read_mask, vessel_curve
+from .input_error import InputError
 from .input_functions import InputFunction
 from .lesions import NORMAL_TMAX_S, SIDE_NAMES, Lesions, lesions
 from .midsagittal_plane import estimate_midsagittal
@@ -41,6 +42,9 @@ from .vessel_candidates import vessel_candidates
 FINE_PIXEL_MM = 0.7
 """Pixels finer than this are averaged 2 x 2 for the analysis: CT perfusion resolves about 1.5 mm, and the noise falls by half."""
 
+VESSEL_MARGIN_MM = 10.0
+"""How much around the intracranial space the search for vessels sees: bone nearer than 8 mm counts there."""
+
 Steps = Callable[[str, str], Progress]
 
 
@@ -50,19 +54,25 @@ def no_steps(name: str, title: str) -> Progress:
 
 
 def analyze(
-    series: TimeSeries, request: AnalysisRequest = AnalysisRequest(), steps: Steps = no_steps, bolus: Bolus | None = None
+    series: TimeSeries,
+    request: AnalysisRequest = AnalysisRequest(),
+    steps: Steps = no_steps,
+    bolus: Bolus | None = None,
+    overwrite: bool = False,
 ) -> PerfusionResult:
     """Maps, lesions and numbers of one study.
 
     Parameters
     ----------
     series : TimeSeries
-        HU, as read; its values may be overwritten when motion is corrected.
+        HU, as read.
     request : AnalysisRequest
     steps : callable
         Announces a step (name, title) and returns its `Progress`; `CTPerfusionSuiteLib.console.Console.step`.
     bolus : Bolus, optional
         From `bolus_arrival.find_bolus` of this series, when the caller has looked already.
+    overwrite : bool
+        Undo motion in the values of `series` itself, which saves a copy of them.
 
     Raises
     ------
@@ -74,7 +84,7 @@ def analyze(
     notes, header = series.notes, series.header
     if bolus is None:
         bolus = find_bolus(series)
-    still, motion = still_series(series, bolus, request, steps("motion", "Correcting motion"))
+    still, motion = still_series(series, bolus, request, steps("motion", "Correcting motion"), overwrite)
     if still is not series:
         bolus = find_bolus(still)
 
@@ -93,16 +103,21 @@ def analyze(
     progress(0.7)
     classes = classify_tissue(baseline, mean, brain, enhancement)
     tissue = classes.tissue if request.tissue_mask is None else own_tissue(request, geometry, brain)
+    if request.excluded is not None:
+        tissue = tissue & ~read_mask(request.excluded, geometry, "excluded regions")
     progress(1.0)
     vessels = find_vessels(still, grid, bolus, space, brain & ~classes.vessels, request, steps("vessels", "Finding artery and vein"))
+    # Where pixels were averaged, the fine ones are not needed any more.
     del still, series
     sinuses = find_sinuses(grid, bolus, vessels.vof, plane, space, vessels.scaling.truncated, enhancement)
     fitted = brain.copy()
     for sinus in (sinuses.superior_sagittal, sinuses.torcula):
         fitted |= False if sinus is None else sinus
+    del enhancement, classes, space
     maps = estimate_maps(grid, fitted, tissue, vessels.aif, request.engine, steps("maps", "Computing maps"))
     venous = venous_transit(vessels, sinuses, maps["tmax"])
-    maps = {name: np.where(brain, values, np.float32(0)) for name, values in maps.items()}
+    for values in maps.values():
+        values[fitted & ~brain] = 0.0
 
     progress = steps("lesions", "Measuring lesions")
     masks = {"brain_mask": brain, "tissue_mask": tissue, "hemisphere": plane.hemisphere(geometry, brain)}
@@ -148,14 +163,14 @@ def analyze(
 
 
 def still_series(
-    series: TimeSeries, bolus: Bolus, request: AnalysisRequest, progress: Progress = silent
+    series: TimeSeries, bolus: Bolus, request: AnalysisRequest, progress: Progress = silent, overwrite: bool = False
 ) -> tuple[TimeSeries, Motion | None]:
     """The series with head motion undone, and the motion; the series itself and None when the user wants no correction."""
     if not request.motion_correction:
         return series, None
     threads = request.engine.threads
     motion = estimate_motion(series, bolus.baseline_frames, threads=threads, progress=part(progress, 0.0, 0.7))
-    return correct_motion(series, motion, threads=threads, progress=part(progress, 0.7, 1.0)), motion
+    return correct_motion(series, motion, threads=threads, progress=part(progress, 0.7, 1.0), overwrite=overwrite), motion
 
 
 def analysis_series(series: TimeSeries, full_resolution: bool = False) -> TimeSeries:
@@ -181,6 +196,8 @@ class Vessels:
     scaling : VeinScaling
     arteries, veins : tuple of InputFunction
         Ranked automatic candidates.
+    input_error : InputError or None
+        What the uncertainty of the artery means for the maps; None for a given curve.
     """
 
     aif: InputFunction
@@ -189,6 +206,7 @@ class Vessels:
     scaling: VeinScaling
     arteries: tuple[InputFunction, ...]
     veins: tuple[InputFunction, ...]
+    input_error: InputError | None = None
 
 
 def find_vessels(
@@ -219,35 +237,36 @@ def find_vessels(
         fine_space[:, : wide.shape[1], : wide.shape[2]] = wide
     threads, arteries, veins = request.engine.threads, (), ()
     head = bolus_head(grid)
-    automatic = not (request.aif.given and request.vof.given)
-    candidates = vessel_candidates(series, bolus, fine_space, threads, part(progress, 0.0, 0.9)) if automatic else None
+    if not (request.aif.given and request.vof.given):
+        # Vessels are looked for inside the skull, with the bone around it; maps of the air around the head would cost memory.
+        series, fine_space = around(series, fine_space, VESSEL_MARGIN_MM)
+        candidates = vessel_candidates(series, bolus, fine_space, threads, part(progress, 0.0, 0.9))
     if request.aif.given:
         aif = vessel_curve(request.aif, grid, bolus.baseline_frames, head, "AIF")
     else:
         arteries = find_arteries(series, bolus, fine_space, threads, candidates=candidates)
+        arteries = tuple(on_grid(curve, grid.geometry) for curve in arteries)
         aif = arteries[0]
     curve_given = aif.source == "csv"
     if request.vof.given:
         vof = vessel_curve(request.vof, grid, bolus.baseline_frames, head, "VOF")
     else:
         veins = find_vein(series, bolus, fine_space, aif, threads, candidates=candidates)
+        veins = tuple(on_grid(curve, grid.geometry) for curve in veins)
         vof = veins[0] if veins else None
-    if factor > 1:
-        arteries, veins = (tuple(on_grid(curve, grid.geometry) for curve in found) for found in (arteries, veins))
-        aif, vof = on_grid(aif, grid.geometry), vof and on_grid(vof, grid.geometry)
     if curve_given and not request.vof.given:
         scaling = VeinScaling(1.0, False, False, True, "The given arterial curve is used as it is.")
     else:
         scaling = vein_scaling(aif, vof, float(grid.slice_times.max()))
-    clean = aif
+    clean, error = aif, None
     if not request.aif.given:
         # What tissue and noise add to a thin artery would shift the input; what is left is scaled to the vein anew.
         noise = bolus.noise_hu / np.sqrt(max(1, len(arteries[0].voxels)))
-        clean = damped(without_surroundings(aif, vof, grid, bolus, avascular, scaling.factor, noise), noise)
+        clean, error = blood_curve(aif, vof, grid, bolus, avascular, scaling.factor, noise)
         scaling = vein_scaling(clean, vof, float(grid.slice_times.max()))
     scaled = replace(clean, hu=clean.hu * scaling.factor)
     progress(1.0)
-    return Vessels(scaled, aif, vof, scaling, arteries, veins)
+    return Vessels(scaled, aif, vof, scaling, arteries, veins, error)
 
 
 def bolus_head(series: TimeSeries) -> np.ndarray:
@@ -258,12 +277,29 @@ def bolus_head(series: TimeSeries) -> np.ndarray:
     return np.stack([ndimage.binary_fill_holes(image) for image in solid])
 
 
+def around(series: TimeSeries, mask: np.ndarray, margin_mm: float) -> tuple[TimeSeries, np.ndarray]:
+    """Views of the series and of a mask (K, J, I) that are cut in the slice plane to the mask and `margin_mm` around it."""
+    spacing, size = series.geometry.spacing, series.geometry.size
+    cut, start = [], []
+    for axis, others in ((1, (0, 2)), (2, (0, 1))):
+        held = np.flatnonzero(mask.any(axis=others))
+        margin = int(np.ceil(margin_mm / spacing[2 - axis]))
+        first, last = (0, size[2 - axis]) if not held.size else (held[0] - margin, held[-1] + 1 + margin)
+        cut.append(slice(max(0, int(first)), min(size[2 - axis], int(last))))
+        start.append(cut[-1].start)
+    values, inner = series.values[:, :, cut[0], cut[1]], mask[:, cut[0], cut[1]]
+    origin = tuple(series.geometry.to_lps((start[1], start[0], 0)))
+    geometry = Geometry(inner.shape[::-1], spacing, origin, series.geometry.direction)
+    return replace(series, values=values, geometry=geometry), inner
+
+
 def on_grid(curve: InputFunction, geometry: Geometry) -> InputFunction:
     """The same curve with its voxels counted on another grid."""
     if not len(curve.voxels):
         return curve
-    voxels = np.unique(np.rint(geometry.to_index(curve.lps)).astype(int), axis=0)
-    return replace(curve, voxels=np.clip(voxels, 0, np.array(geometry.size) - 1))
+    voxels = np.rint(geometry.to_index(curve.lps)).astype(int)
+    first = np.sort(np.unique(voxels, axis=0, return_index=True)[1])
+    return replace(curve, voxels=np.clip(voxels[first], 0, np.array(geometry.size) - 1))
 
 
 def own_tissue(request: AnalysisRequest, geometry: Geometry, brain: np.ndarray) -> np.ndarray:
@@ -331,6 +367,7 @@ def provenance(grid: TimeSeries, header: dict, notes, bolus: Bolus, vessels: Ves
             "full_resolution": request.full_resolution,
             "own_brain_mask": request.brain_mask is not None,
             "own_tissue_mask": request.tissue_mask is not None,
+            "excluded_regions": request.excluded is not None,
         },
         "vessels": {
             "aif_source": vessels.aif.source,

@@ -63,6 +63,8 @@ class Observations:
         Whether absolute CBF and CBV may be trusted.
     motion_mm, motion_deg : float or None
         Largest corrected displacement and rotation among the kept frames.
+    lasting_motion_mm : float or None
+        Mean over the kept frames of the largest displacement in the head, mm.
     frames, frames_dropped : int or None
         Frames of the series and those replaced by interpolation because of motion.
     motion_corrected : bool
@@ -83,6 +85,10 @@ class Observations:
         Share of tissue with more than twice the median noise (0-1).
     reference_cbf : float or None
         Operator-scale CBF of the reference tissue, mL/100 g/min.
+    tmax_error_s : float or None
+        Standard error of Tmax due to the arterial input, seconds.
+    hypoperfusion_error_ml, core_error_ml : float or None
+        What the errors of Tmax and of relative flow that the arterial input leaves mean for the two volumes, mL (standard errors).
     notes : tuple of (code, message)
         What the readers and the steps noted (`TimeSeries.notes`).
     """
@@ -106,6 +112,7 @@ class Observations:
     frames: int | None = None
     frames_dropped: int | None = None
     motion_corrected: bool = True
+    lasting_motion_mm: float | None = None
     sampling_median_s: float | None = None
     sampling_max_s: float | None = None
     coverage_mm: float | None = None
@@ -115,6 +122,9 @@ class Observations:
     noise_hu: float | None = None
     starved_fraction: float | None = None
     reference_cbf: float | None = None
+    tmax_error_s: float | None = None
+    hypoperfusion_error_ml: float | None = None
+    core_error_ml: float | None = None
     notes: tuple[tuple[str, str], ...] = ()
 
 
@@ -127,6 +137,8 @@ AIF_LEAD_S = 2.0
 """A true artery peaks at least this long before the mean of all tissue, seconds."""
 MOTION_INFO, MOTION_WARNING, MOTION_CRITICAL = 3.0, 8.0, 15.0
 """Corrected motion in mm or degrees.  Rigid correction restores a few mm; more leaves tissue outside the scanned slab."""
+LASTING_WARNING_MM = 2.5
+"""A jolt spoils its own frames, a head that lies elsewhere for most of the scan leaves tissue half measured."""
 DROPPED_WARNING, DROPPED_CRITICAL = 0.10, 0.25
 """Share of frames replaced by interpolation."""
 GAP_WARNING_S = 4.5
@@ -147,6 +159,11 @@ figure; outside the second the curve that served as artery cannot be one."""
 BILATERAL_WARNING_ML = 20.0
 TMAX_ERROR_S, SENSITIVE_SHARE, SENSITIVE_ML = 0.2, 0.10, 5.0
 """A volume that an error of Tmax this small (seconds) changes by more than this share and this many mL stands on a plateau of Tmax."""
+BASE_ERROR, ERROR_PER_MM = 0.03, 0.04
+"""Error of a volume, as a part of it, in a still head whose input is known, and what each mm of lasting motion adds to it after correction
+(random simulated heads analyzed with their true input)."""
+UNCERTAIN_SHARE, UNCERTAIN_ML = 0.125, 6.0
+"""A volume is uncertain when its standard error exceeds this part of it and this many mL."""
 WARNING_NOTES = {"content_time_used", "rescale_missing", "lossy_compression", "derived_images"}
 """Notes of the readers that put the numbers in doubt; all others are information."""
 
@@ -168,7 +185,7 @@ def quality_flags(seen: Observations, lesions: Lesions | None = None) -> tuple[Q
         *vessel_flags(seen),
         *motion_flags(seen),
         *image_flags(seen),
-        *(lesion_flags(lesions) if lesions is not None else ()),
+        *((*lesion_flags(lesions), *volume_flags(seen, lesions)) if lesions is not None else ()),
         *(QualityFlag(code, Severity.WARNING if code in WARNING_NOTES else Severity.INFO, message) for code, message in seen.notes),
     ]
     return by_severity(flags)
@@ -259,7 +276,8 @@ def vessel_flags(seen: Observations) -> list[QualityFlag]:
         flags.append(
             QualityFlag(
                 "aif_noisy",
-                Severity.WARNING,
+                # Where the error that noise makes is known, it is judged by what it does to the volumes.
+                Severity.WARNING if seen.tmax_error_s is None else Severity.INFO,
                 f"The arterial peak of {seen.aif_peak_hu:.0f} HU stands only "
                 f"{seen.aif_peak_hu / seen.aif_noise_hu:.1f} times above its noise of {seen.aif_noise_hu:.1f} HU.",
             )
@@ -307,7 +325,8 @@ def motion_flags(seen: Observations) -> list[QualityFlag]:
     share = dropped / seen.frames if seen.frames else 0.0
     if worst > MOTION_INFO or dropped:
         severity = Severity.INFO
-        if worst > MOTION_WARNING or share > DROPPED_WARNING:
+        lasting = seen.lasting_motion_mm is None or seen.lasting_motion_mm > LASTING_WARNING_MM
+        if (worst > MOTION_WARNING and lasting) or share > DROPPED_WARNING:
             severity = Severity.WARNING
         if worst > MOTION_CRITICAL or share > DROPPED_CRITICAL:
             severity = Severity.CRITICAL
@@ -383,7 +402,7 @@ def lesion_flags(lesions: Lesions) -> list[QualityFlag]:
         flags.append(
             QualityFlag(
                 "reference_both_hemispheres",
-                Severity.WARNING,
+                Severity.INFO,
                 "Neither hemisphere alone holds 50 mL of normally perfused tissue to compare with: "
                 f"relative CBF is measured against {reference.volume_ml:.0f} mL of both.",
             )
@@ -402,12 +421,37 @@ def lesion_flags(lesions: Lesions) -> list[QualityFlag]:
         flags.append(
             QualityFlag(
                 "threshold_sensitive",
-                Severity.WARNING,
+                Severity.INFO,
                 f"Much tissue has a Tmax just around {lesions.thresholds.tmax_s:g} s: an error of {TMAX_ERROR_S:g} s changes the "
                 f"{volume_ml:.0f} mL of hypoperfusion by {change_ml:.0f} mL.",
             )
         )
     return flags
+
+
+def volume_flags(seen: Observations, lesions: Lesions) -> list[QualityFlag]:
+    """What is known of the errors put together: how far the volumes may be off."""
+    found = []
+    for name, mask, error_ml in (
+        ("hypoperfusion", lesions.hypoperfusion, seen.hypoperfusion_error_ml),
+        ("core", lesions.core, seen.core_error_ml),
+    ):
+        volume_ml = lesions.volume_ml(mask)
+        if volume_ml is None or not _finite(error_ml):
+            continue
+        share = math.hypot(BASE_ERROR, ERROR_PER_MM * (seen.lasting_motion_mm or 0.0))
+        error_ml = math.hypot(error_ml, share * volume_ml)
+        if error_ml > max(UNCERTAIN_SHARE * volume_ml, UNCERTAIN_ML):
+            found.append(f"{name} {volume_ml:.0f} +- {error_ml:.0f} mL")
+    if not found:
+        return []
+    return [
+        QualityFlag(
+            "uncertain_volume",
+            Severity.WARNING,
+            f"What is left of noise and motion leaves the volumes uncertain: {', '.join(found)} (standard error).",
+        )
+    ]
 
 
 def _lateness(seen: Observations) -> str | None:

@@ -31,9 +31,13 @@ from .perfusion_result import MAP_UNITS, PerfusionResult
 from .quality_flags import LESION_CODES, QualityFlag, Severity, by_severity, lesion_flags
 
 __all__ = [
+    "assemble",
+    "grid_of",
     "is_result",
     "new_result_folder",
     "open_result",
+    "provenance_document",
+    "read_documents",
     "recompute",
     "refuse_existing",
     "refuse_foreign",
@@ -99,7 +103,7 @@ def write_result_data(folder: Path, result: PerfusionResult, progress: Progress 
         (folder / "vof.csv").write_text(curve_csv(result.vof), encoding="utf-8")
     (folder / "metrics.json").write_text(to_json(result.metrics), encoding="utf-8")
     (folder / "metrics.csv").write_text(to_csv([result.metrics]), encoding="utf-8")
-    (folder / "provenance.json").write_text(to_json(_provenance(result), digits=None), encoding="utf-8")
+    (folder / "provenance.json").write_text(to_json(provenance_document(result), digits=None), encoding="utf-8")
 
 
 def is_result(folder: Path | str) -> bool:
@@ -117,30 +121,66 @@ def open_result(folder: Path | str) -> PerfusionResult:
     """
     folder = Path(folder)
     restore_interrupted(folder)
+    metrics, provenance = read_documents(folder)
+    try:
+        geometry = grid_of(provenance)
+        return assemble(metrics, provenance, lambda kind, name: _values(folder, name, geometry))
+    except (KeyError, TypeError, ValueError) as problem:
+        raise RequestRefused(f"the result folder '{folder}' is damaged ({problem}); run 'ctperfusion maps' again") from problem
+
+
+def read_documents(folder: Path | str) -> tuple[dict, dict]:
+    """metrics.json and provenance.json of a result folder.
+
+    Raises
+    ------
+    RequestRefused
+        When the folder is not a result of `ctperfusion maps`.
+    """
+    folder = Path(folder)
     metrics, provenance = (_document(folder, name) for name in ("metrics.json", "provenance.json"))
     if not str(metrics.get("schema", "")).startswith(SCHEMA.partition("/")[0]) or provenance.get("schema") != PROVENANCE_SCHEMA:
         raise RequestRefused(f"the folder '{folder}' is not a result of 'ctperfusion maps' of this version; run it again")
-    try:
-        contents, grid = provenance["contents"], provenance["grid"]
-        geometry = Geometry(grid["size"], grid["spacing"], grid["origin"], grid["direction"])
-        values = {kind: {name: _values(folder, name, geometry) for name in contents[kind]} for kind in ("maps", "masks", "images")}
-        curves = provenance["curves"]
-        return PerfusionResult(
-            geometry=geometry,
-            maps={name: array.astype(np.float32, copy=False) for name, array in values["maps"].items()},
-            masks={name: array.astype(np.uint8, copy=False) for name, array in values["masks"].items()},
-            images=values["images"],
-            aif=_curve(curves["aif"]),
-            vof=_curve(curves["vof"]) if curves["vof"] else None,
-            metrics=metrics,
-            thresholds=Thresholds(**provenance["thresholds"]),
-            aif_candidates=tuple(_curve(item) for item in curves["aif_candidates"]),
-            vof_candidates=tuple(_curve(item) for item in curves["vof_candidates"]),
-            motion=_motion(provenance["motion"]),
-            provenance={key: value for key, value in provenance.items() if key not in OWN_KEYS},
-        )
-    except (KeyError, TypeError, ValueError) as problem:
-        raise RequestRefused(f"the result folder '{folder}' is damaged ({problem}); run 'ctperfusion maps' again") from problem
+    return metrics, provenance
+
+
+def grid_of(provenance: dict) -> Geometry:
+    """The analysis grid that provenance.json describes."""
+    grid = provenance["grid"]
+    return Geometry(grid["size"], grid["spacing"], grid["origin"], grid["direction"])
+
+
+def assemble(metrics: dict, provenance: dict, values: Callable[[str, str], np.ndarray]) -> PerfusionResult:
+    """A result from its two documents and its arrays, wherever these are kept.
+
+    Parameters
+    ----------
+    metrics, provenance : dict
+        Of `read_documents`.
+    values : callable
+        Takes the kind (``"maps"``, ``"masks"`` or ``"images"``) and the name, gives the array (K, J, I).
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        When a document is damaged.
+    """
+    arrays = {kind: {name: values(kind, name) for name in provenance["contents"][kind]} for kind in ("maps", "masks", "images")}
+    curves = provenance["curves"]
+    return PerfusionResult(
+        geometry=grid_of(provenance),
+        maps={name: array.astype(np.float32, copy=False) for name, array in arrays["maps"].items()},
+        masks={name: array.astype(np.uint8, copy=False) for name, array in arrays["masks"].items()},
+        images=arrays["images"],
+        aif=_curve(curves["aif"]),
+        vof=_curve(curves["vof"]) if curves["vof"] else None,
+        metrics=metrics,
+        thresholds=Thresholds(**provenance["thresholds"]),
+        aif_candidates=tuple(_curve(item) for item in curves["aif_candidates"]),
+        vof_candidates=tuple(_curve(item) for item in curves["vof_candidates"]),
+        motion=_motion(provenance["motion"]),
+        provenance={key: value for key, value in provenance.items() if key not in OWN_KEYS},
+    )
 
 
 def recompute(result: PerfusionResult, thresholds: Thresholds) -> PerfusionResult:
@@ -220,7 +260,8 @@ def _volumes(result: PerfusionResult) -> dict[str, Volume]:
     return files
 
 
-def _provenance(result: PerfusionResult) -> dict:
+def provenance_document(result: PerfusionResult) -> dict:
+    """What provenance.json holds: all of a result but its arrays and metrics."""
     geometry = result.geometry
     return {
         "schema": PROVENANCE_SCHEMA,

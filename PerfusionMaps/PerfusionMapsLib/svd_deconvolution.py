@@ -19,8 +19,8 @@ OSCILLATION_LIMIT = 0.095
 
 OSVD_TRUNCATIONS = (0.02, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50, 0.60, 0.75, 0.95)
 
-LONGEST_RISE_S = 15.0
-"""How far before the maximum of a residue its rise is looked for."""
+USUAL_RISE_S, LONGEST_RISE_S = 5.0, 15.0
+"""How far before the maximum of a residue its rise is looked for, at first and at most."""
 
 
 def bcsvd(residues: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,17 +71,31 @@ def half_rise(residues: np.ndarray, step: float) -> np.ndarray:
     The low-pass character of the truncation spreads the jump of a residue function evenly around the arrival of contrast, so the
     middle of the rise marks the arterial delay, where the maximum comes later by the spread.
     """
-    count, length = residues.shape
+    length = residues.shape[1]
     peak = np.argmax(residues, axis=1)
     back = min(int(np.ceil(LONGEST_RISE_S / step)), length // 2)
-    # Negative indices count from the end, which is what a circle wants.
-    before = np.take_along_axis(residues, peak[:, None] - np.arange(back + 1), axis=1)
-    half = 0.5 * before[:, :1]
-    low = before <= half
-    low[:, -1] = True
-    crossed = np.argmax(low, axis=1)
-    line = np.arange(count)
-    under, over = before[line, crossed], before[line, np.maximum(crossed - 1, 0)]
-    part = np.clip((half[:, 0] - under) / np.maximum(over - under, 1e-12), 0.0, 1.0)
+    near = min(int(np.ceil(USUAL_RISE_S / step)), back)
+    crossed, part, found = _last_rise(residues, peak, near)
+    slow = np.flatnonzero(~found)
+    if slow.size and back > near:
+        crossed[slow], part[slow], _ = _last_rise(residues[slow], peak[slow], back)
     time = np.where(peak >= length // 2, peak - length, peak) - crossed + part
     return (time * step).astype(np.float32)
+
+
+def _last_rise(residues, peak, back: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Samples from the peak (n,) back to the last one under half of it, the part of a sample from there to half, and whether the rise
+    lies within `back` samples; where not, its beginning is taken to lie there."""
+    count, length = residues.shape
+    line = np.arange(count)
+    # Rows are circles.
+    place = peak[:, None] - np.arange(back + 1)
+    place[place < 0] += length
+    before = np.take_along_axis(residues, place, axis=1)
+    half = 0.5 * before[:, :1]
+    low = before <= half
+    found = low.any(axis=1)
+    low[:, -1] = True
+    crossed = np.argmax(low, axis=1)
+    under, over = before[line, crossed], before[line, np.maximum(crossed - 1, 0)]
+    return crossed, np.clip((half[:, 0] - under) / np.maximum(over - under, 1e-12), 0.0, 1.0), found

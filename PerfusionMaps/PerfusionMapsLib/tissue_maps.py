@@ -72,7 +72,9 @@ def estimate_maps(
 
     def fit(k: int) -> dict[str, np.ndarray]:
         found = curves(k)
-        clean = second_pass(found, first[k], layers[k], width) if two_passes and tissue[k].any() else single_pass(found, options)
+        # What no other slice needs is dropped as it is used.
+        looked = first.pop(k, None)
+        clean = second_pass(found, looked, layers[k], width) if two_passes and tissue[k].any() else single_pass(found, options)
         inside = np.flatnonzero(mask[k])
         return (
             models[model_of_slice[k]]

@@ -11,6 +11,7 @@ from CTPerfusionSuiteLib.volumes import TimeSeries
 
 from .bolus_arrival import Bolus
 from .bolus_shapes import bolus_shapes, fit_curves
+from .brain_mask import center_lps
 from .input_functions import InputFunction
 from .vessel_candidates import VesselCandidates, grow_vessel, vessel_candidates, vessel_curve
 
@@ -99,8 +100,7 @@ def find_vein(
     )
     if not eligible.any():
         return ()
-    center = series.geometry.to_lps(np.argwhere(intracranial)[:, ::-1]).mean(axis=0)
-    offset = candidates.lps - center
+    offset = candidates.lps - center_lps(intracranial, series.geometry)
     midline = 0.3 + 0.7 * np.exp(-0.5 * (offset[:, 0] / 20.0) ** 2)
     posterior = 0.3 + 0.7 / (1.0 + np.exp(-offset[:, 1] / 12.0))
     area = np.minimum(candidates.area, 3.0 * candidates.neighborhood_height_hu * candidates.fwhm_s)

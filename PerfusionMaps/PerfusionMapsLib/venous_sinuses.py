@@ -8,6 +8,7 @@ from scipy import ndimage
 from CTPerfusionSuiteLib.volumes import TimeSeries
 
 from .bolus_arrival import Bolus
+from .brain_mask import center_lps
 from .input_functions import InputFunction
 from .midsagittal_plane import MidsagittalPlane
 from .tissue_classes import Enhancement, summarize_enhancement
@@ -77,7 +78,7 @@ def find_sinuses(
     geometry = series.geometry
     away = plane.distance_map(geometry)
     bright = _bright(enhancement, vof, intracranial)
-    center = geometry.to_lps(np.argwhere(intracranial)[:, ::-1]).mean(axis=0)
+    center = center_lps(intracranial, geometry)
     posterior = _coordinate(geometry, 1) > center[1]
     height = _coordinate(geometry, 2)
     near_wall = depth_mm(intracranial, series) <= WALL_MM

@@ -21,9 +21,6 @@ from .input_functions import InputFunction
 GATED_SHARE = 0.025
 RIM_SHARE = 0.06
 RIM_MM = 6.0
-SAMPLED_PER_SLICE = 600
-EDGE_HU = (150.0, 800.0)
-EDGE_SHARE = 0.1
 NEIGHBORHOOD_MM = 1.0
 OWN_TIMING_Z = 12.0
 MINIMUM_Z = 3.0
@@ -57,8 +54,8 @@ class VesselCandidates:
         Standard deviation of what the shape leaves of the voxel's curve, HU: noise of one frame, or more where something moves.
     neighborhood_noise_hu : ndarray (N,)
         The same for the weighted mean of the neighborhood.
-    parts, neighborhood_parts : ndarray (m, N)
-        Components of both curves in the shapes of their time axis.
+    parts : ndarray (m, N)
+        Components of the voxel's curve in the shapes of its time axis.
     column : ndarray (N,) of int
         Which time axis the voxel's slice has.
     shapes : list of BolusShapes
@@ -67,13 +64,8 @@ class VesselCandidates:
         The time axes, seconds.
     tissue_curves : ndarray (U, T)
         Mean curve of the intracranial voxels that are not vessels, on each time axis, HU with its mean taken off.
-    covariances : list of ndarray (m, m)
-        Second moments about zero of the components of ordinary tissue voxels on each time axis, HU^2: noise and natural variation.
     typical_noise_hu : float
         Noise of an ordinary voxel in one frame, HU.
-    edge_movement_hu : float
-        How much edges of bone vary along bolus-like time courses, HU: about the noise in a still head, several times that where motion is
-        left.
     tissue : BolusFit
         Fit of the mean of these curves; fields of length 1.
     """
@@ -94,20 +86,17 @@ class VesselCandidates:
     noise_hu: np.ndarray
     neighborhood_noise_hu: np.ndarray
     parts: np.ndarray
-    neighborhood_parts: np.ndarray
     column: np.ndarray
     shapes: list[BolusShapes]
     columns: np.ndarray
     tissue_curves: np.ndarray
-    covariances: list[np.ndarray]
     typical_noise_hu: float
-    edge_movement_hu: float
     tissue: BolusFit
 
     @property
     def common(self) -> tuple:
-        """What does not belong to single voxels: columns, shapes, tissue_curves, covariances, noise, edge movement, tissue."""
-        return (self.columns, self.shapes, self.tissue_curves, self.covariances, self.typical_noise_hu, self.edge_movement_hu, self.tissue)
+        """What does not belong to single voxels: columns, shapes, tissue_curves, noise, tissue."""
+        return (self.columns, self.shapes, self.tissue_curves, self.typical_noise_hu, self.tissue)
 
     @property
     def believable(self) -> np.ndarray:
@@ -159,17 +148,15 @@ def vessel_candidates(
         if ordinary.any():
             middle = np.median(total[ordinary])
             ordinary &= total < middle + 6.0 * np.median(np.abs(total[ordinary] - middle))
-        places = np.flatnonzero(ordinary)
         tissue = flat @ ordinary.ravel().astype(np.float32)
-        sample = shapes[column_of_slice[k]].basis @ flat[:, places[:: max(1, places.size // SAMPLED_PER_SLICE)]]
-        edges = np.flatnonzero((sums[2] > EDGE_HU[0]) & (sums[2] < EDGE_HU[1]))
-        moved = shapes[column_of_slice[k]].basis @ flat[:, edges[:: max(1, edges.size // SAMPLED_PER_SLICE)]]
         progress(0.5 * (k + 1) / intracranial.shape[0])
-        return early[inside], total[inside], deep[inside], tissue, places.size, sample, moved
+        return early[inside], total[inside], deep[inside], tissue, np.count_nonzero(ordinary)
 
     with ThreadPoolExecutor(threads) as pool:
         gated = list(pool.map(gate, slices))
     early, total, deep = (np.concatenate([part[field] for part in gated]) for field in range(3))
+    gated = [(None, None, None, *part[3:]) for part in gated]
+    depth = None
     kept = np.zeros(early.size, dtype=bool)
     for zone, share in ((deep, GATED_SHARE), (~deep, RIM_SHARE)):
         if zone.any():
@@ -177,49 +164,17 @@ def vessel_candidates(
     chosen = np.zeros_like(intracranial)
     block = chosen[window]
     block[intracranial[window]] = kept
-    tissue_curves, covariances, restlessness = np.zeros(columns.shape), [], 0.0
+    tissue_curves = np.zeros(columns.shape)
     weight = np.array([float(part[4]) for part in gated])
     for column in range(len(columns)):
         mine = column_of_slice[slices] == column
         curve = np.sum([part[3] for part, is_mine in zip(gated, mine, strict=True) if is_mine], axis=0) / max(1.0, weight[mine].sum())
         tissue_curves[column] = curve - np.mean(curve)
-        sample = np.concatenate([part[5] for part, is_mine in zip(gated, mine, strict=True) if is_mine], axis=1)
-        moved = np.concatenate([part[6] for part, is_mine in zip(gated, mine, strict=True) if is_mine], axis=1)
-        covariances.append(_scatter(sample, bolus.noise_hu) + _movement(moved, bolus.noise_hu))
-        restlessness = max(restlessness, float(np.sqrt(np.median(np.mean(moved**2, axis=0)))) if moved.size else 0.0)
     tissue_curve = np.sum([part[3] for part in gated], axis=0) / max(1.0, weight.sum())
     mean_times = np.average(slice_times[:, slices], axis=1, weights=np.maximum(weight, 1e-3))
     tissue = fit_curves(tissue_curve[:, None] - tissue_curve.mean(), bolus_shapes(mean_times))
-    common = (columns, shapes, tissue_curves, covariances, max(bolus.noise_hu, 0.5), restlessness, tissue)
+    common = (columns, shapes, tissue_curves, max(bolus.noise_hu, 0.5), tissue)
     return describe_voxels(series, bolus, chosen, common, threads, part_of(progress, 0.5, 1.0))
-
-
-def _scatter(sample: np.ndarray, noise_hu: float) -> np.ndarray:
-    """Second moments (m, m) about zero of components (m, N), without the tenth of the voxels farthest out."""
-    components = sample.shape[0]
-    floor = max(0.5, noise_hu) ** 2 * np.eye(components)
-    if sample.shape[1] < 5 * components:
-        return floor
-    energy = np.einsum("mn,mn->n", sample, sample)
-    core = sample[:, energy <= np.quantile(energy, 0.9)].astype(float)
-    return core @ core.T / core.shape[1] + 0.1 * floor
-
-
-def _movement(sample: np.ndarray, noise_hu: float) -> np.ndarray:
-    """Second moments (m, m) to expect in the brain of the time courses that edges of bone (m, N) show: motion that correction left.
-
-    Bone does not enhance.  Its edges vary with what is left of motion some ten times as much as edges inside the brain do, along the
-    same few time courses.
-    """
-    components = sample.shape[0]
-    noise = max(0.5, noise_hu) ** 2
-    if sample.shape[1] < 5 * components:
-        return np.zeros((components, components))
-    energy = np.einsum("mn,mn->n", sample, sample)
-    core = sample[:, energy <= np.quantile(energy, 0.9)].astype(float)
-    size, course = np.linalg.eigh(core @ core.T / core.shape[1])
-    size = np.clip(EDGE_SHARE**2 * (size - 4.0 * noise), 0.0, 20.0 * noise)
-    return (course * size) @ course.T
 
 
 def bounding_window(mask: np.ndarray) -> tuple[slice, slice, slice]:
@@ -241,7 +196,7 @@ def describe_voxels(
     series: TimeSeries, bolus: Bolus, chosen: np.ndarray, common: tuple, threads: int | None = None, progress: Progress = silent
 ) -> VesselCandidates:
     """Features of every voxel of `chosen` (bool (K, J, I)); `common` is that of `VesselCandidates`."""
-    columns, shapes, tissue_curves, covariances, typical_noise_hu, edge_movement_hu, tissue = common
+    columns, shapes, tissue_curves, typical_noise_hu, tissue = common
     column_of_slice = unique_time_columns(series.slice_times)[1]
     slices = np.flatnonzero(chosen.any(axis=(1, 2)))
 
@@ -261,9 +216,7 @@ def describe_voxels(
         shapes=shapes,
         columns=columns,
         tissue_curves=tissue_curves,
-        covariances=covariances,
         typical_noise_hu=typical_noise_hu,
-        edge_movement_hu=edge_movement_hu,
         tissue=tissue,
         **merged,
     )
@@ -325,7 +278,6 @@ def _describe(series: TimeSeries, bolus: Bolus, k: int, j: np.ndarray, i: np.nda
         "noise_hu": noise,
         "neighborhood_noise_hu": np.maximum(wide_noise, 0.2 * floor),
         "parts": own_parts,
-        "neighborhood_parts": around_parts,
     }
 
 
