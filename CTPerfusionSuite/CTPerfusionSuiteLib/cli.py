@@ -12,13 +12,18 @@ import traceback
 from pathlib import Path
 
 if not __package__:
-    # Run as a file (Slicer --python-script .../cli.py): make every Lib of the source tree or of the flat install importable.
-    here = Path(__file__).resolve().parent.parent
-    sys.path[:0] = [str(here), *(str(lib.parent) for lib in here.parent.glob("*/*Lib") if lib.is_dir())]
+    # Run as a file (Slicer --python-script .../cli.py): make every Lib of the source tree or of the flat install importable, and the
+    # modules of this one only by their full names.
+    library = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != library]
+    faces = (lib.with_name(lib.name.removesuffix("Lib") + ".py") for lib in library.parent.parent.glob("*/*Lib") if lib.is_dir())
+    sys.path[:0] = list(dict.fromkeys([str(library.parent), *(str(face.parent) for face in faces if face.is_file())]))
 
 COMMANDS = {
     "maps": ("PerfusionMapsLib.commands", "brain CT perfusion to maps, core and penumbra, and a report"),
     "compare": ("PerfusionMapsLib.compare_commands", "agreement of two results, or of a result with reference maps"),
+    "worklist": ("CTPerfusionSuiteLib.dicom.worklist_command", "what the CT series of a folder are good for"),
+    "sequence": ("CTPerfusionSuiteLib.dicom.sequence_command", "a dynamic CT series from DICOM as .seq.nrrd"),
     "phantom": ("CTPerfusionSuiteLib.phantoms.commands", "write a simulated study with its truth"),
     "doctor": ("CTPerfusionSuiteLib.doctor", "what is installed, what is missing, versions"),
 }
@@ -152,5 +157,21 @@ def _internal_error() -> int:
     return EXIT_INTERNAL
 
 
+def run_as_program() -> None:
+    """Run one command and end the program with its exit code, also where the program is the application Slicer.
+
+    Slicer would go on forever after a script that ended or failed, and shows what is printed in a console nobody sees.
+    """
+    application = getattr(sys.modules.get("slicer"), "app", None)
+    if application is None:
+        sys.exit(main())
+    sys.stdout, sys.stderr = sys.__stdout__ or sys.stdout, sys.__stderr__ or sys.stderr
+    code = EXIT_INTERNAL
+    try:
+        code = main()
+    finally:
+        sys.modules["slicer"].util.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program()

@@ -25,6 +25,29 @@ PARTS = (
 
 CORE = 6
 
+_NEEDED = (
+    ("numpy", "arrays", True),
+    ("scipy", "numerics", True),
+    ("SimpleITK", "images, motion correction", True),
+    ("pydicom", "DICOM", True),
+)
+_IMAGES = (
+    ("pylibjpeg-openjpeg", "JPEG 2000 compressed DICOM", False),
+    ("pylibjpeg-libjpeg", "JPEG compressed DICOM", False),
+    ("pyjpegls", "JPEG-LS compressed DICOM", False),
+)
+MODULE_PARTS = {
+    "CTPerfusionSuite": _NEEDED + _IMAGES,
+    "PerfusionMaps": (
+        *_NEEDED,
+        ("matplotlib", "pictures of the report", False),
+        ("jinja2", "page of the report", False),
+        ("highdicom", "maps and lesions as DICOM objects", False),
+        *_IMAGES,
+    ),
+}
+"""Module of Slicer -> (distribution, what it is for, whether the module needs it)."""
+
 
 def installed_version(distribution: str) -> str | None:
     """Version of an installed distribution, or None."""

@@ -8,6 +8,7 @@ attribute of our own that Slicer carries along.
 import json
 import re
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -50,7 +51,9 @@ _TO_LPS = {
     "left-anterior-superior": (1, -1, 1),
     "las": (1, -1, 1),
 }
-_SLICE_TIMES, _SLABS, _TIME_SOURCE = "CTPerfusionSuite.SliceTimes", "CTPerfusionSuite.Slabs", "CTPerfusionSuite.TimeSource"
+SLICE_TIMES, SLABS, TIME_SOURCE = "CTPerfusionSuite.SliceTimes", "CTPerfusionSuite.Slabs", "CTPerfusionSuite.TimeSource"
+"""Attributes of our own that Slicer keeps with a sequence: (T, K) seconds and (K,) slabs as JSON, and the source in words."""
+_PIECE_BYTES = 16 << 20
 
 
 def read_sequence(path, times=None, dt: float | None = None) -> TimeSeries:
@@ -87,7 +90,7 @@ def read_sequence(path, times=None, dt: float | None = None) -> TimeSeries:
         found, source = _times(fields, keys, axis, frames, size[2], path.name)
     values = _values(path, fields, offset, frames, size[::-1], axis)
     check_values(values, f"'{path.name}'")
-    slabs = _own_array(keys, _SLABS, (size[2],))
+    slabs = _own_array(keys, SLABS, (size[2],))
     note = sampling_note(found)
     return TimeSeries(
         values, geometry, from_first_frame(found), source, None if slabs is None else slabs.astype(int), (note,) if note else ()
@@ -96,9 +99,20 @@ def read_sequence(path, times=None, dt: float | None = None) -> TimeSeries:
 
 def write_sequence(path, series: TimeSeries, compress: bool = False) -> None:
     """Write a series as Slicer does: list axis last, index "time" in s, little endian, raw or gzip."""
+    for _fraction in writing_sequence(path, series, compress):
+        pass
+
+
+def writing_sequence(path, series: TimeSeries, compress: bool = False, frames: Iterable[np.ndarray] | None = None) -> Iterator[float]:
+    """`write_sequence` in small pieces, for callers that must stay responsive: yields the fraction done after each.
+
+    Parameters
+    ----------
+    frames : iterable of ndarray (K, J, I), optional
+        Written instead of ``series.values``, which then only gives their number and type.
+    """
     values, geometry = series.values, series.geometry
-    if values.dtype not in (np.int16, np.float32):
-        values = values.astype(np.float32)
+    stored = np.dtype("<i2" if values.dtype == np.int16 else "<f4")
     frame_times = series.times if series.times.ndim == 1 else series.times.min(axis=1)
     size_t = len(values)
     columns = (np.asarray(geometry.direction) * np.asarray(geometry.spacing)).T
@@ -121,18 +135,21 @@ def write_sequence(path, series: TimeSeries, compress: bool = False) -> None:
         "DataNodeClassName:=vtkMRMLScalarVolumeNode",
         "axis 3 index type:=numeric",
         f"axis 3 index values:={' '.join(f'{t:.6g}' if abs(t) < 1e5 else repr(t) for t in np.round(frame_times, 4).tolist())}",
-        f"{_TIME_SOURCE}:={' '.join(series.time_source.split())}",
+        f"{TIME_SOURCE}:={' '.join(series.time_source.split())}",
     ]
     if series.times.ndim == 2:
-        lines.append(f"{_SLICE_TIMES}:={json.dumps(np.round(series.times, 6).tolist(), separators=(',', ':'))}")
+        lines.append(f"{SLICE_TIMES}:={json.dumps(np.round(series.times, 6).tolist(), separators=(',', ':'))}")
     if series.slabs is not None:
-        lines.append(f"{_SLABS}:={json.dumps(np.asarray(series.slabs).tolist(), separators=(',', ':'))}")
+        lines.append(f"{SLABS}:={json.dumps(np.asarray(series.slabs).tolist(), separators=(',', ':'))}")
     with open(path, "wb") as file:
         file.write(("\n".join(lines) + "\n\n").encode("utf-8"))
         packer = zlib.compressobj(1, zlib.DEFLATED, 31) if compress else None
-        for frame in values:
-            data = np.ascontiguousarray(frame, dtype=frame.dtype.newbyteorder("<"))
-            file.write(packer.compress(data) if packer else data)
+        slices = max(1, _PIECE_BYTES // max(1, values[0, 0].nbytes))
+        for n, frame in enumerate(values if frames is None else frames):
+            for k in range(0, len(frame), slices):
+                data = np.ascontiguousarray(frame[k : k + slices], dtype=stored)
+                file.write(packer.compress(data) if packer else data)
+                yield (n + min(1.0, (k + slices) / len(frame))) / len(values)
         if packer:
             file.write(packer.flush())
 
@@ -216,25 +233,58 @@ def _quoted(text: str) -> list[str]:
 def _times(fields: dict[str, str], keys: dict[str, str], axis: int, frames: int, slices: int, name: str) -> tuple[np.ndarray, str]:
     """((T,) or (T, K) seconds, where they come from)."""
     units = _quoted(fields.get("units", ""))
-    unit = units[axis].lower() if len(units) == 4 else ""
-    faults = []
-    index = _numbers(unquote(keys.get(f"axis {axis} index values", "")))
     numeric = keys.get(f"axis {axis} index type", "numeric") == "numeric"
-    if unit in SECONDS_IN and numeric and len(index) == frames:
-        times = index * SECONDS_IN[unit]
+    index = unquote(keys.get(f"axis {axis} index values", "")) if numeric else ""
+    unit = units[axis] if len(units) == 4 else ""
+    remedy = "give the times of the frames (--times) or the step in seconds (--dt)"
+    return sequence_times(index, unit, keys, frames, slices, f"'{name}'", remedy)
+
+
+def sequence_times(
+    index: str, unit: str, attributes: dict[str, str], frames: int, slices: int, what: str, remedy: str
+) -> tuple[np.ndarray, str]:
+    """The time axis of a sequence, from a file or from Slicer's scene.
+
+    Parameters
+    ----------
+    index : str
+        Index values, separated by blanks; empty if they are no numbers.
+    unit : str
+        Unit of the index as written.
+    attributes : dict of str
+        The sequence's attributes: MultiVolume's, and ours.
+    frames, slices : int
+    what, remedy : str
+        For the refusal: what has no times, and what to do about it.
+
+    Returns
+    -------
+    times : ndarray (T,) or (T, K)
+        Seconds, strictly increasing and plausible.
+    source : str
+        Where they come from.
+
+    Raises
+    ------
+    DataRefused
+    """
+    unit, faults = unit.strip().lower(), []
+    values = _numbers(index)
+    if unit in SECONDS_IN and len(values) == frames:
+        times = values * SECONDS_IN[unit]
         fault = time_fault(times)
         if not fault:
-            own = _own_array(keys, _SLICE_TIMES, (frames, slices))
+            own = _own_array(attributes, SLICE_TIMES, (frames, slices))
             # Only if they still are the times of these frames: somebody may have edited the index.
             if own is not None and np.abs(own.min(axis=1) - times).max() < 1e-3 and time_fault(own) is None:
                 times = own
-            return times, keys.get(_TIME_SOURCE) or f"sequence index in {unit}"
+            return times, attributes.get(TIME_SOURCE) or f"sequence index in {unit}"
         faults.append(f"by its index {fault}")
     else:
-        faults.append("its index has no unit of time" if len(index) == frames else "it has no numeric index")
-    labels = _numbers(keys.get("MultiVolume.FrameLabels", ""))
-    unit = keys.get("MultiVolume.FrameIdentifyingDICOMTagUnits", "").lower()
-    tag = keys.get("MultiVolume.FrameIdentifyingDICOMTagName", "")
+        faults.append("its index has no unit of time" if len(values) == frames else "it has no numeric index")
+    labels = _numbers(attributes.get("MultiVolume.FrameLabels", ""))
+    unit = attributes.get("MultiVolume.FrameIdentifyingDICOMTagUnits", "").lower()
+    tag = attributes.get("MultiVolume.FrameIdentifyingDICOMTagName", "")
     if len(labels) == frames and unit in SECONDS_IN and tag != "ContentTime":
         times = labels * SECONDS_IN[unit]
         fault = time_fault(times)
@@ -243,9 +293,7 @@ def _times(fields: dict[str, str], keys: dict[str, str], axis: int, frames: int,
         faults.append(f"by MultiVolume.FrameLabels {fault}")
     elif len(labels) == frames and tag == "ContentTime":
         faults.append("its MultiVolume.FrameLabels are ContentTime, often the time of reconstruction")
-    raise DataRefused(
-        f"'{name}' has no usable time axis ({'; '.join(faults)}); give the times of the frames (--times) or the step in seconds (--dt)"
-    )
+    raise DataRefused(f"{what} has no usable time axis ({'; '.join(faults)}); {remedy}")
 
 
 def _numbers(text: str) -> np.ndarray:

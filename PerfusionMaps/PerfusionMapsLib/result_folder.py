@@ -24,7 +24,7 @@ from CTPerfusionSuiteLib.rigid_motion import Motion
 from CTPerfusionSuiteLib.volumes import Geometry, Volume
 
 from .input_functions import InputFunction
-from .lesions import lesions, mask_names
+from .lesions import Lesions, lesions, mask_names
 from .perfusion_metrics import SCHEMA, VenousTransit, json_ready, metrics_document, to_csv, to_json
 from .perfusion_options import Thresholds
 from .perfusion_result import MAP_UNITS, PerfusionResult
@@ -183,9 +183,13 @@ def assemble(metrics: dict, provenance: dict, values: Callable[[str, str], np.nd
     )
 
 
-def recompute(result: PerfusionResult, thresholds: Thresholds) -> PerfusionResult:
-    """The same study with other thresholds: masks and metrics anew from the maps, everything else as it was."""
-    found = lesions(result.maps, result.masks, thresholds, result.geometry)
+def recompute(result: PerfusionResult, thresholds: Thresholds, found: Lesions | None = None) -> PerfusionResult:
+    """The same study with other thresholds: masks and metrics anew from the maps, everything else as it was.
+
+    `found` are its lesions at these thresholds, where the caller has them already.
+    """
+    if found is None:
+        found = lesions(result.maps, result.masks, thresholds, result.geometry)
     old, names = result.metrics, mask_names(result.thresholds)
     pvt, dawn = old["pvt"], old["profiles"]["dawn"]
     seen = (pvt["sss_tmax_s"], pvt["torcula_tmax_s"]) != (None, None)

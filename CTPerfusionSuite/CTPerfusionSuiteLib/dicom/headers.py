@@ -172,28 +172,14 @@ class Skipped:
     damaged: bool = False
 
 
-class RawHeader:
-    """Values of the top-level elements, decoded from their bytes only when asked for."""
+class HeaderText:
+    """Values of the top-level elements, by keyword or tag; a subclass says where `text` comes from."""
 
-    def __init__(self, dataset: pydicom.Dataset):
-        self.dataset = dataset
-        self._order = "<" if dataset.original_encoding[1] is not False else ">"
-        # Never converted: the charset would be applied to every element.
-        charset = self._bytes("SpecificCharacterSet")
-        self._encoding = "utf-8" if b"192" in charset else "latin-1"
-
-    def _bytes(self, key) -> bytes:
-        element = self.dataset.get_item(_TAG[key] if isinstance(key, str) else key)
-        if element is None or element.value is None:
-            return b""
-        if isinstance(element, RawDataElement):
-            return element.value
-        value = element.value
-        return "\\".join(map(str, value)).encode() if isinstance(value, (list, pydicom.multival.MultiValue)) else str(value).encode()
+    transfer_syntax = ""
 
     def text(self, key) -> str:
         """The value as text without padding."""
-        return self._bytes(key).decode(self._encoding, "replace").strip(" \0")
+        raise NotImplementedError
 
     def texts(self, key) -> tuple[str, ...]:
         """The parts of a multi-valued text."""
@@ -212,6 +198,45 @@ class RawHeader:
         values = self.decimals(key)
         return values[0] if values else math.nan
 
+    double = integer = decimal
+
+    def word(self, key, otherwise: int | None = None) -> int | None:
+        """A 16-bit number, unsigned."""
+        value = self.decimal(key)
+        return int(value) & 0xFFFF if math.isfinite(value) else otherwise
+
+
+class RawHeader(HeaderText):
+    """The same decoded from a file's bytes, only when asked for."""
+
+    def __init__(self, dataset: pydicom.Dataset):
+        self.dataset = dataset
+        self._order = "<" if dataset.original_encoding[1] is not False else ">"
+        # Never converted: the charset would be applied to every element.
+        charset = self._bytes("SpecificCharacterSet")
+        self._encoding = "utf-8" if b"192" in charset else "latin-1"
+
+    @property
+    def transfer_syntax(self) -> str:
+        """As the file says, else as it was found to be."""
+        named = self.dataset.file_meta.get("TransferSyntaxUID", "") if hasattr(self.dataset, "file_meta") else ""
+        if named:
+            return str(named)
+        implicit, little = self.dataset.original_encoding
+        return IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE if little else EXPLICIT_BIG
+
+    def _bytes(self, key) -> bytes:
+        element = self.dataset.get_item(_TAG[key] if isinstance(key, str) else key)
+        if element is None or element.value is None:
+            return b""
+        if isinstance(element, RawDataElement):
+            return element.value
+        value = element.value
+        return "\\".join(map(str, value)).encode() if isinstance(value, (list, pydicom.multival.MultiValue)) else str(value).encode()
+
+    def text(self, key) -> str:
+        return self._bytes(key).decode(self._encoding, "replace").strip(" \0")
+
     def double(self, key) -> float:
         """A binary float64 (VR FD), else NaN."""
         value = self._bytes(key)
@@ -224,6 +249,13 @@ class RawHeader:
             return int(element.value) & 0xFFFF
         value = self._bytes(key)
         return struct.unpack(self._order + "H", value[:2])[0] if len(value) >= 2 else otherwise
+
+    def integer(self, key) -> float:
+        """A binary integer (VR UL or US) as float, else NaN."""
+        if _TAG[key] not in self.dataset:
+            return math.nan
+        value = self.dataset[key].value
+        return float(value) if value is not None else math.nan
 
 
 def read_header(root: Path, relative: str) -> list[Frame] | NotAnImage | Skipped:
@@ -252,8 +284,8 @@ def read_header(root: Path, relative: str) -> list[Frame] | NotAnImage | Skipped
                 return Skipped(relative, "DICOMDIR")
             if not sop_class and not header.text("Modality") and not header.word("Rows", 0):
                 return Skipped(relative, "DICOM without content", damaged=True)
-            frame = _frame(header, relative, sop_class)
-            kind = _what_else(header, frame)
+            frame = frame_of_header(header, relative, sop_class)
+            kind = what_else(header, frame)
             if kind:
                 return NotAnImage(relative, frame.series_uid, frame.series_number, frame.description, frame.patient, kind)
             _find_pixels(file, dataset, frame, position, size)
@@ -279,19 +311,16 @@ def _looks_like_bare_dataset(start: bytes) -> bool:
     return little in known and (start[4:6].isalpha() or struct.unpack("<I", start[4:8])[0] < 1024)
 
 
-def _frame(header: RawHeader, relative: str, sop_class: str) -> Frame:
+def frame_of_header(header: HeaderText, relative: str, sop_class: str) -> Frame:
     """The top-level elements as a `Frame`."""
-    transfer_syntax = header.dataset.file_meta.get("TransferSyntaxUID", "") if hasattr(header.dataset, "file_meta") else ""
-    if not transfer_syntax:
-        implicit, little = header.dataset.original_encoding
-        transfer_syntax = IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE if little else EXPLICIT_BIG
+    transfer_syntax = header.transfer_syntax
     bits_allocated = header.word("BitsAllocated", 16)
     bits_stored = header.word("BitsStored", bits_allocated)
     slope, intercept = header.decimal("RescaleSlope"), header.decimal("RescaleIntercept")
     rescale_given = math.isfinite(slope) and math.isfinite(intercept) and slope != 0
     temporal = header.decimal("TemporalPositionIdentifier")
     if math.isnan(temporal):
-        temporal = _integer(header.dataset, "TemporalPositionIndex")
+        temporal = header.integer("TemporalPositionIndex")
     return Frame(
         path=relative,
         sop_class=sop_class,
@@ -313,7 +342,7 @@ def _frame(header: RawHeader, relative: str, sop_class: str) -> Frame:
         columns=header.word("Columns", 0),
         samples=header.word("SamplesPerPixel", 1),
         photometric=header.text("PhotometricInterpretation"),
-        transfer_syntax=str(transfer_syntax),
+        transfer_syntax=transfer_syntax,
         bits_allocated=bits_allocated,
         bits_stored=bits_stored,
         high_bit=header.word("HighBit", bits_stored - 1),
@@ -332,7 +361,7 @@ def _frame(header: RawHeader, relative: str, sop_class: str) -> Frame:
     )
 
 
-def _seconds(header: RawHeader) -> dict[str, float]:
+def _seconds(header: HeaderText) -> dict[str, float]:
     """Times by source, in seconds; what is missing is left out."""
     trigger = header.decimal("TriggerTime")
     found = {
@@ -346,7 +375,7 @@ def _seconds(header: RawHeader) -> dict[str, float]:
     return {source: value for source, value in found.items() if math.isfinite(value)}
 
 
-def _ge_mid_scan_time(header: RawHeader) -> float:
+def _ge_mid_scan_time(header: HeaderText) -> float:
     """GE's private (0019,xx24): seconds from the start of the exposure; NaN without it."""
     for creator, element in _GE_BLOCKS.items():
         named = header.text(creator)
@@ -356,15 +385,7 @@ def _ge_mid_scan_time(header: RawHeader) -> float:
     return math.nan
 
 
-def _integer(dataset: pydicom.Dataset, keyword: str) -> float:
-    """A binary integer (VR UL or US) as float, else NaN."""
-    if _TAG[keyword] not in dataset:
-        return math.nan
-    value = dataset[keyword].value
-    return float(value) if value is not None else math.nan
-
-
-def _what_else(header: RawHeader, frame: Frame) -> str:
+def what_else(header: HeaderText, frame: Frame) -> str:
     """What an object is if not an original CT image with a place in space; empty if it is one."""
     modality = header.text("Modality")
     if frame.sop_class and frame.sop_class != CT_IMAGE and frame.sop_class not in ENHANCED_CT:

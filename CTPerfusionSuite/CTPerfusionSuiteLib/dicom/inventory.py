@@ -67,12 +67,13 @@ class Acquisition:
 
 @dataclass(frozen=True)
 class OtherSeries:
-    """A series that is no dynamic CT acquisition, and why."""
+    """A series that is no dynamic CT acquisition, and why; `example` is the relative path of one of its files."""
 
     series_uid: str
     description: str
     files: int
     reason: str
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,19 @@ class Inventory:
 
 
 def take_inventory(folder, progress: Progress = silent, threads: int | None = None) -> Inventory:
-    """Read all headers below `folder` (or of one file) and sort them into acquisitions.
+    """Read all headers below `folder` (or of one file, or of a list of files) and sort them into acquisitions.
 
     Raises
     ------
     RequestRefused
         The folder is missing, empty or cannot be read.
     """
-    folder = Path(folder)
-    names = _file_names(folder)
-    root = folder if folder.is_dir() else folder.parent
+    if isinstance(folder, (list, tuple)):
+        root, names = _listed_files(folder)
+    else:
+        folder = Path(folder)
+        names = _file_names(folder)
+        root = folder if folder.is_dir() else folder.parent
     frames: list[Frame] = []
     objects: list[NotAnImage] = []
     skipped: list[Skipped] = []
@@ -130,6 +134,11 @@ def take_inventory(folder, progress: Progress = silent, threads: int | None = No
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    return sort_headers(root, frames, objects, skipped)
+
+
+def sort_headers(root: Path, frames: list[Frame], objects: list[NotAnImage] = (), skipped: list[Skipped] = ()) -> Inventory:
+    """Sort headers that were read already, of files below `root`, into acquisitions."""
     parts = frozenset(name_parts({frame.patient for frame in frames} | {other.patient for other in objects}))
     candidates, others, duplicates = _sorted_frames(frames, parts)
     others += _other_objects(objects, parts)
@@ -144,6 +153,21 @@ def take_inventory(folder, progress: Progress = silent, threads: int | None = No
         duplicates,
         parts,
     )
+
+
+def _listed_files(files) -> tuple[Path, list[str]]:
+    """The folder that holds all `files`, and their relative names; files on several drives keep their full names."""
+    paths = [Path(file).absolute() for file in files]
+    if not paths:
+        raise RequestRefused("no DICOM files were given; choose at least one series")
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise RequestRefused(f"the file '{missing.name}' is not there any more; import the study again")
+    try:
+        root = Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:
+        return Path(), [path.as_posix() for path in paths]
+    return root, [path.relative_to(root).as_posix() for path in paths]
 
 
 def _file_names(folder: Path) -> list[str]:
@@ -175,10 +199,16 @@ def _header_or_refusal(root: Path, name: str) -> list[Frame] | NotAnImage | Skip
         return Skipped(name, f"cannot be read ({type(error).__name__})", damaged=True)
 
 
-def _label(number: float, description: str, parts) -> str:
+def series_label(number: float, description: str, parts) -> str:
     """Series number and description for people."""
     shown = without_names(" ".join(description.split())[:64], parts)
     return (f"series {number:g}" if math.isfinite(number) else "series without number") + (f" '{shown}'" if shown else "")
+
+
+def short_title(label: str) -> str:
+    """What `series_label` gives, as lists of series show it: "series 5 'CTP'" is "5: CTP"."""
+    number, quote, name = label.removeprefix("series ").partition(" '")
+    return f"{number}: {name.removesuffix(chr(39))}" if quote else number
 
 
 def _other_objects(objects: list[NotAnImage], parts) -> list[OtherSeries]:
@@ -187,7 +217,7 @@ def _other_objects(objects: list[NotAnImage], parts) -> list[OtherSeries]:
     for other in objects:
         groups[other.series_uid, other.what].append(other)
     return [
-        OtherSeries(uid, _label(group[0].series_number, group[0].description, parts), len(group), what)
+        OtherSeries(uid, series_label(group[0].series_number, group[0].description, parts), len(group), what, group[0].path)
         for (uid, what), group in groups.items()
     ]
 
@@ -235,7 +265,9 @@ def _sorted_frames(frames: list[Frame], parts) -> tuple[list[Acquisition], list[
     together, single = _series_per_time_point(single)
     candidates = [_acquisition(stack, parts) for stack in candidates + together]
     others = [
-        OtherSeries(uid, _label(group[0].series_number, group[0].description, parts), len({f.path for f in group}), reason)
+        OtherSeries(
+            uid, series_label(group[0].series_number, group[0].description, parts), len({f.path for f in group}), reason, group[0].path
+        )
         for (uid, reason), group in unfit.items()
     ]
     for stack in single:
@@ -243,9 +275,10 @@ def _sorted_frames(frames: list[Frame], parts) -> tuple[list[Acquisition], list[
         others.append(
             OtherSeries(
                 first.series_uid,
-                _label(first.series_number, first.description, parts),
+                series_label(first.series_number, first.description, parts),
                 len({f.path for f in stack.frames}),
                 "one time point",
+                first.path,
             )
         )
     return candidates, others, duplicates
@@ -352,7 +385,8 @@ def _acquisition(stack: SliceStack, parts) -> Acquisition:
     first = min(stack.frames, key=lambda frame: (not math.isfinite(frame.series_number), frame.series_number))
     uids = tuple(dict.fromkeys(frame.series_uid for frame in stack.frames))
     kind = "enhanced multi-frame" if first.sop_class in ENHANCED_CT else "one series" if len(uids) == 1 else "a series per time point"
-    return Acquisition(kind, uids, _label(first.series_number, first.description, parts), stack.time_points, len(stack.positions), stack)
+    label = series_label(first.series_number, first.description, parts)
+    return Acquisition(kind, uids, label, stack.time_points, len(stack.positions), stack)
 
 
 def _rank(acquisition: Acquisition) -> tuple:

@@ -40,8 +40,8 @@ def read_perfusion_series(
 
     Parameters
     ----------
-    folder : path
-        Any tree of DICOM files, or one enhanced multi-frame file.
+    folder : path or list of paths
+        Any tree of DICOM files, one enhanced multi-frame file, or the files themselves.
     series_uid : str, optional
         SeriesInstanceUID to read (any one of an acquisition with a series per time point).  By default the acquisition with most
         time points; the others are named in the notes.

@@ -44,7 +44,8 @@ def check_decoders(frames: list[Frame]) -> None:
             ) from error
         if not decoder.is_available:
             raise RequestRefused(
-                f"the images are compressed as '{name}' and no decoder is installed; install the package ctperfusionsuite[dicom]"
+                f"the images are compressed as '{name}' and no decoder is installed; install the package ctperfusionsuite[dicom], "
+                "in Slicer under Installed parts of the module CT Perfusion Suite"
             )
 
 

@@ -24,7 +24,8 @@ def register(subparsers) -> None:
     parser = subparsers.add_parser(
         "phantom",
         help="write a simulated study with its truth",
-        description="Simulated studies with known truth: dicom/ (or series.nii.gz), and truth/ with maps, curves and truth.json.",
+        description="Simulated studies with known truth: dicom/ (or series.nii.gz, series.seq.nrrd), and truth/ with maps, curves and "
+        "truth.json.",
     )
     kinds = parser.add_subparsers(dest="kind", metavar="kind", required=True, parser_class=type(parser))
     _register_brain(kinds)
@@ -36,7 +37,11 @@ def _common(parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier study in the same folder")
     parser.add_argument("--seed", type=not_negative_int, default=0, metavar="N", help="the same seed is the same study, whatever the noise")
     parser.add_argument("--noise", type=not_negative, default=5.0, metavar="HU", help="standard deviation in every pixel (default 5)")
-    parser.add_argument("--nifti", action="store_true", help="write series.nii.gz and times.csv instead of DICOM")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--nifti", dest="kind_of_file", action="store_const", const="nifti", default="dicom",
+                      help="write series.nii.gz and times.csv instead of DICOM")
+    kind.add_argument("--sequence", dest="kind_of_file", action="store_const", const="sequence",
+                      help="write series.seq.nrrd, Slicer's volume sequence, instead of DICOM")
     parser.add_argument("--style", choices=(*HEADER_STYLES, *HEADER_VARIANTS), default="siemens", help="DICOM headers (default siemens)")
     parser.add_argument("--compress", choices=("jpeg2000", "jpegls", "rle"), help="compressed DICOM transfer syntax")
     parser.add_argument("--residue", choices=RESIDUES, default="exponential", help="residue function (default exponential)")
@@ -118,7 +123,7 @@ def run_brain(options: argparse.Namespace) -> int:
     numbers = study.numbers["volumes_ml"]
     with new_result_folder(options.out_dir, options.overwrite, "phantoms") as folder:
         console.partial_folders.append(folder)
-        write_study(folder, study, style, options.seed, options.nifti, console.step("write", "Writing the study"), **writing)
+        write_study(folder, study, style, options.seed, options.kind_of_file, console.step("write", "Writing the study"), **writing)
     console.finish(out_dir=str(options.out_dir))
     if options.progress != "json":
         print("  truth: " + ", ".join(f"{name} {value:.1f} mL" for name, value in numbers.items()))
@@ -202,7 +207,7 @@ def run_kudo(options: argparse.Namespace) -> int:
     with new_result_folder(options.out_dir, options.overwrite, "phantoms") as folder:
         console.partial_folders.append(folder)
         writing = {"compress": options.compress} if options.compress else {}
-        write_scan(folder, whole, options.style, options.seed, options.nifti, console.step("write", "Writing the series"), **writing)
+        write_scan(folder, whole, options.style, options.seed, options.kind_of_file, console.step("write", "Writing the series"), **writing)
         write_truth(folder / "truth", phantom.truth, phantom.aif, phantom.vof, numbers, console.step("truth", "Writing the truth"))
     console.finish(out_dir=str(options.out_dir))
     if options.progress != "json":

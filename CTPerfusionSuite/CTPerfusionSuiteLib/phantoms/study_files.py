@@ -1,4 +1,4 @@
-"""A simulated study as files: the series as DICOM or NIfTI, and its truth beside it."""
+"""A simulated study as files: the series as DICOM, NIfTI or Slicer's sequence, and its truth beside it."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ import numpy as np
 
 from CTPerfusionSuiteLib.nifti import write_series, write_volume
 from CTPerfusionSuiteLib.progress import Progress, part, silent
+from CTPerfusionSuiteLib.sequence_nrrd import write_sequence
 from CTPerfusionSuiteLib.volumes import TimeSeries, Volume
 
 
@@ -30,10 +31,19 @@ def write_truth(folder: Path, truth: dict[str, Volume], aif, vof, numbers: dict,
     (folder / "truth.json").write_text(json.dumps(_without_nan(numbers), indent=1) + "\n", encoding="utf-8")
 
 
-def write_scan(folder: Path, series: TimeSeries, style: str, seed: int, as_nifti: bool, progress: Progress = silent, **writing) -> None:
-    """Write the series as ``dicom/`` in a header style, or as ``series.nii.gz`` with ``times.csv``; `writing` goes to the DICOM writer."""
+def write_scan(
+    folder: Path, series: TimeSeries, style: str, seed: int, kind: str = "dicom", progress: Progress = silent, **writing
+) -> None:
+    """Write the series into `folder`, which is made; `writing` goes to the DICOM writer.
+
+    `kind` is "dicom" (``dicom/`` in a header style), "nifti" (``series.nii.gz`` with ``times.csv``) or "sequence" (``series.seq.nrrd``).
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if as_nifti:
+    if kind == "sequence":
+        write_sequence(folder / "series.seq.nrrd", series, compress=True)
+        progress(1.0)
+        return
+    if kind == "nifti":
         write_series(folder / "series.nii.gz", series)
         with open(folder / "times.csv", "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
@@ -48,9 +58,9 @@ def write_scan(folder: Path, series: TimeSeries, style: str, seed: int, as_nifti
     progress(1.0)
 
 
-def write_study(folder: Path, study, style: str, seed: int, as_nifti: bool = False, progress: Progress = silent, **writing) -> None:
-    """Write a study (`series`, `truth`, `aif`, `vof`, `numbers`) into `folder`."""
-    write_scan(folder, study.series, style, seed, as_nifti, part(progress, 0.0, 0.7), **writing)
+def write_study(folder: Path, study, style: str, seed: int, kind: str = "dicom", progress: Progress = silent, **writing) -> None:
+    """Write a study (`series`, `truth`, `aif`, `vof`, `numbers`) into `folder`; `kind` as in `write_scan`."""
+    write_scan(folder, study.series, style, seed, kind, part(progress, 0.0, 0.7), **writing)
     write_truth(folder / "truth", study.truth, study.aif, study.vof, study.numbers, part(progress, 0.7, 1.0))
 
 

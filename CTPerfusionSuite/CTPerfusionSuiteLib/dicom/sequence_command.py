@@ -1,0 +1,70 @@
+"""`ctperfusion sequence`: a dynamic CT series from DICOM as one file that Slicer opens, with its true times."""
+
+import argparse
+import os
+import secrets
+from pathlib import Path
+
+from CTPerfusionSuiteLib.console import STYLES as PROGRESS_STYLES
+from CTPerfusionSuiteLib.console import Console
+from CTPerfusionSuiteLib.errors import RequestRefused, SuiteError
+
+SUFFIX = ".seq.nrrd"
+
+
+def register(subparsers) -> None:
+    """Add `ctperfusion sequence`."""
+    parser = subparsers.add_parser(
+        "sequence",
+        help="a dynamic CT series from DICOM as .seq.nrrd",
+        description="Reads a dynamic CT series from DICOM and writes Slicer's volume sequence: HU, and seconds in the index.",
+    )
+    parser.add_argument("--dicom_dir", type=Path, required=True, metavar="DIR", help="any tree of DICOM files")
+    parser.add_argument("--out_file", type=Path, required=True, metavar="FILE", help=f"file to write, named *{SUFFIX}")
+    parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID, where the folder holds several dynamic series")
+    parser.add_argument("--accept-content-time", action="store_true", help="believe ContentTime when nothing better is there")
+    parser.add_argument("--compress", action="store_true", help="smaller, slower to read")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    parser.add_argument("--progress", choices=PROGRESS_STYLES, default="bar", help="how progress is shown")
+    parser.set_defaults(run=run_sequence)
+
+
+def run_sequence(options: argparse.Namespace) -> int:
+    """Write the file; it appears whole or not at all.
+
+    Raises
+    ------
+    RequestRefused, DataRefused
+    """
+    from CTPerfusionSuiteLib.dicom.perfusion_series import read_perfusion_series
+    from CTPerfusionSuiteLib.sequence_nrrd import write_sequence
+
+    console, out = Console(options.progress), options.out_file
+    try:
+        _check_name(out, options.overwrite)
+        reading = console.step("read", "Reading the series")
+        series = read_perfusion_series(options.dicom_dir, options.series, options.accept_content_time, progress=reading)
+        console.step("write", "Writing the sequence")
+        partial = out.with_name(f".{out.name.removesuffix(SUFFIX)}.partial-{secrets.token_hex(4)}{SUFFIX}")
+        try:
+            write_sequence(partial, series, options.compress)
+            os.replace(partial, out)
+        finally:
+            partial.unlink(missing_ok=True)
+    except SuiteError as problem:
+        console.refuse(str(problem), problem.exit_code)
+        raise
+    console.finish(out_file=str(out))
+    if options.progress != "json":
+        print(f"  {len(series.values)} frames in {out}, times from {series.time_source}.")
+    return 0
+
+
+def _check_name(out: Path, overwrite: bool) -> None:
+    """Refuse a name that Slicer would not take for a sequence, a missing folder, a file that is there."""
+    if not out.name.endswith(SUFFIX):
+        raise RequestRefused(f"the file '{out.name}' is not named *{SUFFIX}; Slicer knows sequences by that ending")
+    if not out.parent.is_dir():
+        raise RequestRefused(f"the folder '{out.parent}' does not exist; make it first")
+    if out.exists() and not overwrite:
+        raise RequestRefused(f"the file '{out.name}' is there already; add --overwrite to replace it, or give another name")

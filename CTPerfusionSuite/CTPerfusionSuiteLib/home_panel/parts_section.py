@@ -1,0 +1,119 @@
+"""What is installed and what is missing for each module, and its installation when the user asks for it."""
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CTPerfusionSuiteLib.doctor import MODULE_PARTS, installed_version
+from CTPerfusionSuiteLib.panel.install_box import ensurePackages
+
+TORCH = "torch"
+
+
+class PartsSection:
+    """Lists every module's parts; installs Python packages through Slicer, PyTorch through its extension.
+
+    Parameters
+    ----------
+    ui : widgets of the panel by name
+    requirementsFile : str
+        Packages that may be installed, with versions.
+    """
+
+    def __init__(self, ui, requirementsFile):
+        self.ui, self._requirementsFile = ui, requirementsFile
+        table = ui.partsTable
+        table.setHorizontalHeaderLabels([_("Part"), _("Version"), _("For")])
+        table.verticalHeader().hide()
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.ResizeToContents)
+        table.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)
+        table.horizontalHeader().setStretchLastSection(True)
+        ui.installButton.clicked.connect(self.onInstall)
+        ui.torchButton.clicked.connect(self.onInstallTorch)
+        self.update()
+
+    def parts(self):
+        """(part, version or None, purpose, needed, [titles of modules]) of every part a module can use, needed ones first."""
+        found = {}
+        for title, parts in _partsOfModules():
+            for name, purpose, needed in parts:
+                entry = found.setdefault(name, [name, installed_version(name), purpose, needed, []])
+                entry[3] = entry[3] or needed
+                entry[4].append(title)
+        return sorted(map(tuple, found.values()), key=lambda part: not part[3])
+
+    def missing(self):
+        """Names of missing parts that `slicer.packaging` may install."""
+        return [name for name, version, *_rest in self.parts() if not version and name != TORCH]
+
+    def update(self):
+        """Look again at what is there."""
+        parts, table = self.parts(), self.ui.partsTable
+        table.setRowCount(len(parts))
+        for row, (name, version, purpose, needed, modules) in enumerate(parts):
+            for column, text in enumerate((name, version or _("missing"), purpose)):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(f"{purpose}\n{_('Used by')}: {', '.join(modules)}")
+                if not version:
+                    item.setForeground(qt.QBrush(qt.QColor(200, 60, 40) if needed else qt.QColor(150, 110, 0)))
+                table.setItem(row, column, item)
+        self.ui.partsLabel.text = "\n".join(_stateOfModule(title, parts) for title, parts in _partsOfModules())
+        self.ui.installButton.enabled = bool(self.missing())
+        self.ui.installButton.toolTip = (
+            _("Asks, then installs into Slicer's Python: {parts}").format(parts=", ".join(self.missing())) if self.missing()
+            else _("All Python packages are installed.")
+        )
+        usesTorch = any(name == TORCH for name, *_rest in parts)
+        self.ui.torchButton.enabled = usesTorch
+        self.ui.torchButton.toolTip = (
+            _("Asks, then installs PyTorch through Slicer's PyTorch extension.") if usesTorch
+            else _("No module of this version uses learned models, so PyTorch is not needed.")
+        )
+
+    def onInstall(self, *arguments):
+        """Install what is missing; Slicer asks first."""
+        wanted = {name.lower() for name in self.missing()}
+        with open(self._requirementsFile, encoding="utf-8") as file:
+            lines = [line.strip() for line in file if not line.startswith("#")]
+        requirements = [line for line in lines if line.partition(">")[0].lower() in wanted]
+        try:
+            complete = ensurePackages(requirements, "CT Perfusion Suite")
+        except Exception as problem:  # whatever pip and the network do, the panel stays usable
+            slicer.util.errorDisplay(_("The packages could not be installed. Check the network, or ask for help with the details."),
+                                     detailedText=str(problem))
+            complete = False
+        self.update()
+        if not complete:
+            self.ui.partsLabel.text += "\n" + _("Not everything was installed; what is missing stays unavailable.")
+
+    def onInstallTorch(self, *arguments):
+        """Install PyTorch through Slicer's own extension for it, which knows the right build for the graphics card."""
+        try:
+            from PyTorchUtils import PyTorchUtilsLogic
+        except ImportError:
+            self.ui.partsLabel.text = _('Install the extension "PyTorch" from the Extensions Manager and restart Slicer, then try again.')
+            return
+        try:
+            PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.4")
+        except Exception as problem:  # a half-removed PyTorch raises anything
+            slicer.util.errorDisplay(_("PyTorch could not be installed. Uninstall it in the PyTorch Util module and try again."),
+                                     detailedText=str(problem))
+        self.update()
+
+
+def _partsOfModules():
+    """[(title, parts)] of the modules that are there."""
+    loaded = ((getattr(slicer.modules, module.lower(), None), parts) for module, parts in MODULE_PARTS.items())
+    return [(module.title, parts) for module, parts in loaded if module is not None]
+
+
+def _stateOfModule(title, parts):
+    """One line: ready, and what it could do more; or what it cannot work without."""
+    missing = [(name, purpose, needed) for name, purpose, needed in parts if not installed_version(name)]
+    needed = [name for name, _purpose, isNeeded in missing if isNeeded]
+    if needed:
+        return _("{module}: not ready, {parts} missing.").format(module=title, parts=", ".join(needed))
+    if missing:
+        return _("{module}: ready, without {purposes}.").format(module=title, purposes="; ".join(purpose for _name, purpose, _n in missing))
+    return _("{module}: ready, nothing is missing.").format(module=title)

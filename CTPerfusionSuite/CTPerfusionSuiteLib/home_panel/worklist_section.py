@@ -1,0 +1,210 @@
+"""The worklist: what lies in a folder of DICOM files, and the module that analyzes it."""
+
+import os
+import shutil
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CTPerfusionSuiteLib.errors import SuiteError
+from CTPerfusionSuiteLib.panel.child_process import ChildProcess
+
+
+class WorklistSection:
+    """Searches a folder in a child process (headers only), lists the series, opens the chosen one in its module.
+
+    Parameters
+    ----------
+    ui : widgets of the panel by name
+    showsAll : callable() -> bool
+        Whether series that no module takes are listed too.
+    """
+
+    def __init__(self, ui, showsAll):
+        self.ui, self._showsAll = ui, showsAll
+        self._child, self._opens = None, False
+        self.entries, self._shown = [], []
+        table = ui.worklistTable
+        table.setHorizontalHeaderLabels([_("Kind"), _("Series"), _("Study")])
+        table.verticalHeader().hide()
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(1, qt.QHeaderView.Stretch)
+        header.setSectionResizeMode(2, qt.QHeaderView.ResizeToContents)
+        ui.searchButton.clicked.connect(self.onSearch)
+        ui.openButton.clicked.connect(self.onOpen)
+        ui.studyFolder.currentPathChanged.connect(self.onFolderChanged)
+        table.itemSelectionChanged.connect(self.updateChoice)
+        table.itemDoubleClicked.connect(self.onOpen)
+        self.updateSearch()
+        self.updateChoice()
+
+    @property
+    def running(self):
+        return self._child is not None
+
+    def cleanup(self):
+        if self._child is not None:
+            self._child.stopNow()
+
+    def sceneCloses(self):
+        """A series that is being read was meant for the scene that closes."""
+        if self.running and self._opens:
+            self._child.cancel()
+
+    def onFolderChanged(self, *arguments):
+        self.updateSearch()
+
+    def updateSearch(self):
+        chosen = bool(self.ui.studyFolder.currentPath)
+        self.ui.searchButton.enabled = self.running or chosen
+        self.ui.searchButton.text = _("Cancel") if self.running else _("Search")
+        self.ui.searchButton.toolTip = (
+            _("Stop reading.") if self.running
+            else _("Read the headers of all DICOM files below the folder; no image is loaded.") if chosen
+            else _("Choose a folder with DICOM files first.")
+        )
+        self.ui.worklistProgress.visible = self.running
+
+    def onSearch(self, *arguments):
+        if self.running:
+            self._child.cancel()
+            return
+        self.ui.studyFolder.addCurrentPathToHistory()
+        self.setEntries([])
+        self.ui.worklistLabel.text = _("Reading headers...")
+        words = ["worklist", "--dicom_dir", self.ui.studyFolder.currentPath, "--progress", "json"]
+        self._start(words, self._onFound)
+
+    def _start(self, words, onEnd, opens=False):
+        self.ui.worklistProgress.value = 0
+        self._opens = opens
+        self._child = ChildProcess(words, self._onProgress, onEnd)
+        self.updateSearch()
+        self.ui.openButton.enabled = False
+
+    def _onProgress(self, title, fraction):
+        self.ui.worklistProgress.value = int(100 * fraction)
+
+    def _onFound(self, code, document, message):
+        if code == 0:
+            self.setEntries(document["entries"])
+        self._ended(code, message)
+
+    def _ended(self, code, message):
+        """The child is gone; after a cancel or a refusal say so."""
+        self._child = None
+        self.updateSearch()
+        self.updateChoice()
+        if code:
+            self.ui.worklistLabel.text = _("Canceled.") if code == 130 else _sentence(message)
+
+    def setEntries(self, entries):
+        """List what was found, as `WorklistEntry.as_dict` gives it."""
+        self.entries = list(entries)
+        self.updateTable()
+
+    def updateTable(self):
+        """Fill the table with the series to be shown."""
+        table = self.ui.worklistTable
+        self._shown = [entry for entry in self.entries if entry["module"] or self._showsAll()]
+        table.setRowCount(0)
+        table.setRowCount(len(self._shown))
+        for row, entry in enumerate(self._shown):
+            kind = entry["kind"].capitalize().replace(" ", "\n", 1)
+            where = "\n".join(filter(None, (entry["study"], entry["place"])))
+            texts = (kind, f"{entry['description']}\n{entry['size']}", where)
+            for column, text in enumerate(texts):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(f"{entry['reason'].capitalize()}.\n{entry['folder']}")
+                table.setItem(row, column, item)
+        if self._shown:
+            table.selectRow(0)
+        self.updateChoice()
+
+    def chosen(self):
+        """The entry of the selected row, or None."""
+        row = self.ui.worklistTable.currentRow()
+        return self._shown[row] if 0 <= row < len(self._shown) else None
+
+    def updateChoice(self, *arguments):
+        entry = self.chosen()
+        title = moduleTitle(entry["module"]) if entry and entry["module"] else ""
+        self.ui.openButton.enabled = bool(title) and not self.running
+        self.ui.openButton.text = _("Open in {module}").format(module=title) if title else _("Open")
+        if entry is None:
+            self.ui.openButton.toolTip = _("Search a folder and select a series first.")
+            if self.entries:
+                self.ui.worklistLabel.text = _("{count} series, none that a module analyzes; show all to see why.").format(
+                    count=len(self.entries)
+                )
+            elif not self.running:
+                self.ui.worklistLabel.text = _("Perfusion, non-contrast and heart series are recognized from their headers.")
+        else:
+            self.ui.worklistLabel.text = f"{entry['reason'].capitalize()}."
+            self.ui.openButton.toolTip = (
+                _("Open the module with this series as its input.") if title
+                else _("Series of this kind are analyzed by {module}, which this version does not have.").format(module=entry["module"])
+                if entry["module"] else _("No module analyzes series of this kind.")
+            )
+
+    def onOpen(self, *arguments):
+        """Read the chosen series in a child process, then show it in its module."""
+        entry = self.chosen()
+        if self.running or entry is None or not moduleTitle(entry["module"]):
+            return
+        folder = slicer.util.tempDirectory("CTPerfusionSuite")
+        path = os.path.join(folder, "series.seq.nrrd")
+        self.ui.worklistLabel.text = _("Reading the series...")
+        words = ["sequence", "--dicom_dir", entry["folder"], "--series", entry["series_uid"], "--out_file", path, "--progress", "json"]
+        self._start(words, lambda code, document, message: self._onRead(code, message, entry, folder, path), True)
+
+    def _onRead(self, code, message, entry, folder, path):
+        try:
+            if code:
+                self._ended(code, message)
+                return
+            with slicer.util.WaitCursor():
+                sequence = showSequence(path, f"{entry['description']} - CT perfusion sequence")
+        except SuiteError as problem:
+            self._ended(1, str(problem))
+            return
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._ended(0, "")
+        openIn(entry["module"], sequence)
+
+
+def showSequence(path, name):
+    """A .seq.nrrd file as a volume sequence, shown in the slice views: its sequence node.
+
+    Raises
+    ------
+    SuiteError
+        The file cannot be read.
+    """
+    from CTPerfusionSuiteLib.mrml_sequences import sequenceFromSeries
+    from CTPerfusionSuiteLib.sequence_nrrd import read_sequence
+
+    sequence, _browser, proxy = sequenceFromSeries(read_sequence(path), name)
+    if slicer.app.layoutManager() is not None:
+        slicer.util.setSliceViewerLayers(background=proxy, fit=True)
+    return sequence
+
+
+def openIn(module, node):
+    """Show a module with a node as its input."""
+    slicer.util.selectModule(module)
+    slicer.util.getModuleLogic(module).getParameterNode().inputNode = node
+
+
+def moduleTitle(name):
+    """Title of a module that is there, else ""."""
+    module = getattr(slicer.modules, name.lower(), None) if name else None
+    return module.title if module is not None else ""
+
+
+def _sentence(message):
+    return message[:1].upper() + message[1:] + "." if message else _("The folder could not be read.")

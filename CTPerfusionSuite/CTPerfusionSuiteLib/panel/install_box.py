@@ -1,0 +1,43 @@
+"""Packages that are asked for when they are needed, through Slicer's own installer."""
+
+import logging
+
+import slicer
+
+
+def ensurePackages(requirements, requester):
+    """Whether packages are there, after the user was asked to install those that are not.
+
+    Parameters
+    ----------
+    requirements : list of str
+        As pip takes them, "matplotlib>=3.8".
+    requester : str
+        Who asks, for the dialog.
+    """
+    try:
+        import slicer.packaging as packaging
+    except ImportError:
+        return _ensureWithoutPackaging(requirements, requester)
+    if packaging.pip_check(requirements):
+        return True
+    try:
+        packaging.pip_ensure(requirements, requester=requester)
+    except RuntimeError as problem:
+        # The user declined, or the installation failed and was shown.
+        logging.info("%s: %s", requester, problem)
+    return bool(packaging.pip_check(requirements))
+
+
+def _ensureWithoutPackaging(requirements, requester):
+    """The same before Slicer 5.12."""
+    from importlib.util import find_spec
+
+    missing = [requirement for requirement in requirements if find_spec(requirement.partition(">")[0]) is None]
+    if not missing:
+        return True
+    question = f"{requester} needs {' and '.join(missing)}. Install now?"
+    if not slicer.util.confirmOkCancelDisplay(question):
+        return False
+    slicer.util.pip_install(missing)
+    return all(find_spec(requirement.partition(">")[0]) is not None for requirement in missing)

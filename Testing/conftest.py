@@ -1,0 +1,29 @@
+"""The stand-in Slicer for the tests below: the fixture `slicer_host`."""
+
+import pathlib
+import sys
+
+import pytest
+
+TESTING = pathlib.Path(__file__).parent
+sys.path.insert(0, str(TESTING))
+
+
+@pytest.fixture(scope="session")
+def running_slicer_host():
+    from SlicerHost import launch
+
+    if launch.missing():
+        pytest.skip(f"the stand-in Slicer needs {' and '.join(launch.missing())}: pip install slicer-core 'PySide6-Essentials<6.12'")
+    return launch.start([TESTING.parent / name for name in ("CTPerfusionSuite", "PerfusionMaps")])
+
+
+@pytest.fixture
+def slicer_host(running_slicer_host):
+    """The running host with an empty scene; fails the test if a slot raised an exception it did not expect."""
+    host = running_slicer_host
+    host.reset()
+    yield host
+    errors = list(host.slot_errors)
+    host.reset()
+    assert not errors, f"exceptions in slots: {errors}"
