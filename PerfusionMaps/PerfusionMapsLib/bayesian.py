@@ -241,7 +241,8 @@ def _weigh(grid: _Grid, space: _Workspace, c, noise_variance, sums: _Sums, where
     top = best * factor
     top *= top
 
-    least = np.sqrt(np.maximum(top - NOTHING, 0.0)) / factor
+    # Atoms that point away from a curve weigh as much as an amplitude of 0: nothing only beside a high peak.
+    least = np.where(top > NOTHING, np.sqrt(np.maximum(top - NOTHING, 0.0)) / factor, -np.inf)
     delays = _span((of_delay >= least).any(axis=1))
     if delays.stop - delays.start < grid.delays:
         of_transit = np.maximum.reduce(np.maximum.reduce(q[:, :, delays], axis=2), axis=0)

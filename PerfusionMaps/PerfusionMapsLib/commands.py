@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from CTPerfusionSuiteLib.errors import RequestRefused, SuiteError
-from CTPerfusionSuiteLib.time_axis import enough_frames, from_first_frame
+from CTPerfusionSuiteLib.time_axis import enough_frames
 from CTPerfusionSuiteLib.tracer_kinetics import Hematocrit
 from CTPerfusionSuiteLib.volumes import TimeSeries
 
@@ -47,7 +47,7 @@ def register(subparsers) -> None:
     method.add_argument(
         "--denoise", choices=[d.value for d in Denoising], default=Denoising.BILATERAL.value, help="spatial filter of tissue"
     )
-    method.add_argument("--smoothing", type=not_negative, metavar="MM", help="standard deviation of the spatial filter in mm")
+    method.add_argument("--smoothing", type=filter_width, metavar="MM", help="standard deviation of the spatial filter, 0-20 mm")
     method.add_argument("--no-motion-correction", action="store_true", help="take the frames as they are")
     method.add_argument("--full-resolution", action="store_true", help="keep fine pixels instead of averaging them 2 x 2")
     method.add_argument("--hematocrit", type=hematocrit, default=Hematocrit(), metavar="LARGE,SMALL", help="default .45,.25")
@@ -175,7 +175,7 @@ def without_frames(series: TimeSeries, numbers: tuple[int, ...] | None) -> TimeS
     kept = np.setdiff1d(np.arange(frames), np.array(numbers) - 1)
     enough_frames(len(kept), "what is left of the series")
     note = ("excluded_frames", f"{frames - len(kept)} of {frames} frames were left out by the user: {', '.join(map(str, numbers))}")
-    return replace(series, values=series.values[kept], times=from_first_frame(series.times[kept]), notes=(*series.notes, note))
+    return replace(series, values=series.values[kept], times=series.times[kept], notes=(*series.notes, note))
 
 
 def request_from(options: argparse.Namespace) -> AnalysisRequest:
@@ -293,6 +293,14 @@ def not_negative(text: str) -> float:
     value = number(text)
     if not np.isfinite(value) or value < 0:
         raise argparse.ArgumentTypeError(f"'{text}' must be a number of at least 0")
+    return value
+
+
+def filter_width(text: str) -> float:
+    value = number(text)
+    # Wider than a vascular territory is no filter any more, and its windows would fill the memory.
+    if not 0 <= value <= 20:
+        raise argparse.ArgumentTypeError(f"'{text}' must lie between 0 and 20 mm")
     return value
 
 

@@ -48,6 +48,23 @@ def read_curve(path: Path) -> InputFunction:
     return InputFunction(times=table[:, 0], hu=table[:, 1], source="csv")
 
 
+def of_this_scan(curve: InputFunction, series: TimeSeries, name: str) -> InputFunction:
+    """The curve itself; it must run along at least half of the scan and not far beyond it.
+
+    Raises
+    ------
+    RequestRefused
+    """
+    start, end = float(series.slice_times.min()), float(series.slice_times.max())
+    first, last = float(curve.times[0]), float(curve.times[-1])
+    if min(last, end) - max(first, start) < 0.5 * (end - start) or last > end + (end - start):
+        raise RequestRefused(
+            f"the curve '{name}' runs from {first:g} to {last:g} s and the scan from {start:g} to {end:g} s; "
+            "give its times in seconds from the first frame of this series"
+        )
+    return curve
+
+
 def read_mask(path: Path, geometry: Geometry, what: str) -> np.ndarray:
     """A mask file on `geometry` by nearest neighbor.
 
@@ -99,7 +116,7 @@ def vessel_curve(request: VesselRequest, series: TimeSeries, baseline_frames, he
         if not path.is_file():
             raise RequestRefused(f"the {what} '{request.text}' is neither a file nor a voxel I,J,K; check the path")
         if path.suffix.lower() in (".csv", ".txt"):
-            return read_curve(path)
+            return of_this_scan(read_curve(path), series, path.name)
         voxels = np.argwhere(read_mask(path, geometry, f"{what} mask"))[:, ::-1]
         source, place = "mask", path.name
     inside = np.all((voxels >= 0) & (voxels < np.array(geometry.size)), axis=1)

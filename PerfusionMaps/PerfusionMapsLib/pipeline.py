@@ -104,7 +104,12 @@ def analyze(
     classes = classify_tissue(baseline, mean, brain, enhancement)
     tissue = classes.tissue if request.tissue_mask is None else own_tissue(request, geometry, brain)
     if request.excluded is not None:
-        tissue = tissue & ~read_mask(request.excluded, geometry, "excluded regions")
+        left_out = tissue & read_mask(request.excluded, geometry, "excluded regions")
+        tissue = tissue & ~left_out
+        if not tissue.any():
+            raise RequestRefused("the excluded regions leave no brain tissue to analyze; make them smaller")
+        volume = np.count_nonzero(left_out) * geometry.voxel_volume_ml
+        notes = (*notes, ("excluded_regions", f"{volume:.1f} mL of brain tissue were left out by the user and count in no volume."))
     progress(1.0)
     vessels = find_vessels(still, grid, bolus, space, brain & ~classes.vessels, request, steps("vessels", "Finding artery and vein"))
     # Where pixels were averaged, the fine ones are not needed any more.

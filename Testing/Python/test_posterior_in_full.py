@@ -82,3 +82,23 @@ def test_the_order_of_the_curves_does_not_matter():
     one, other = posterior(MODEL.dictionary, components, variance), posterior(MODEL.dictionary, components[:, turned], variance, threads=2)
     for name in Posterior.__dataclass_fields__:
         np.testing.assert_allclose(getattr(one, name)[..., turned], getattr(other, name), rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def test_a_curve_that_points_away_from_every_atom_gives_finite_numbers_as_if_it_were_noise():
+    noise = np.random.default_rng(0).normal(size=(MODEL.dictionary.components, 20000)).astype(np.float32)
+    away = noise[:, (MODEL.dictionary.atoms @ noise < 0).all(axis=0)][:, :5]
+    assert away.shape[1] == 5
+    for count in (1, 5):
+        found = posterior(MODEL.dictionary, away[:, :count], np.ones(count, np.float32))
+        assert np.isfinite([found.flow, found.delay, found.mtt, found.delay_p025, found.flow_p975]).all()
+        # Nothing is known of the delay: it spreads over the whole grid.
+        assert found.delay == pytest.approx(MODEL.dictionary.delay.mean(), abs=1.0)
+
+
+def test_a_faint_curve_alone_is_weighed_like_one_among_many():
+    components = curves(6.0, 300)
+    together = posterior(MODEL.dictionary, components, np.full(300, 36.0, np.float32))
+    for n in range(0, 300, 23):
+        alone = posterior(MODEL.dictionary, components[:, n : n + 1], np.full(1, 36.0, np.float32))
+        assert alone.delay[0] == pytest.approx(together.delay[n], abs=2e-3)
+        assert alone.flow[0] == pytest.approx(together.flow[n], rel=2e-3, abs=1e-7)
