@@ -50,7 +50,7 @@ def draw_curves(figure, box: tuple[int, int, int, int], curves: list[Curve], x_l
         # Names stand above the plot, one beside the other, so that near peaks never overlap.
         left = box[0] + 92 + number * (box[2] - 92) / max(len(strong), 2)
         words, times = f"{curve.name}: peak {curve.hu[peak]:.0f} HU at {curve.times[peak]:.1f} s", _magnified(curve, highest)
-        words += f", drawn {times} times higher" if times > 1 else ""
+        words += f", drawn × {times}" if times > 1 else ""
         write_text(figure, left, box[1] + 14, words, 20 if len(strong) < 4 else 16, curve.color, weight="bold")
 
 
