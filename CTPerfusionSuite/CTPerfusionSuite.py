@@ -36,7 +36,7 @@ class CTPerfusionSuite(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self.onStartupCompleted)
 
     def onStartupCompleted(self):
-        from CTPerfusionSuiteLib.sample_data import registerSampleData
+        from CTPerfusionSuiteLib.panel.sample_data import registerSampleData
 
         registerSampleData(self.resourcePath)
 
@@ -48,7 +48,7 @@ def registerDICOMPlugins():
     except ImportError:
         logging.info("CTPerfusionSuite: no DICOM module, so no import of perfusion series")
         return
-    from CTPerfusionSuiteLib.dicom_plugin import registerPlugins
+    from CTPerfusionSuiteLib.mrml_dicom_plugin import registerPlugins
 
     registerPlugins()
 
@@ -74,7 +74,7 @@ class CTPerfusionSuiteParameterNode:
 
 
 class CTPerfusionSuiteWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Panel: one section a file in CTPerfusionSuiteLib.home_panel."""
+    """Panel: one section a file in CTPerfusionSuiteLib.panel."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -86,10 +86,10 @@ class CTPerfusionSuiteWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self):
         super().setup()
-        from CTPerfusionSuiteLib.home_panel.models_section import ModelsSection
-        from CTPerfusionSuiteLib.home_panel.parts_section import PartsSection
-        from CTPerfusionSuiteLib.home_panel.sample_section import SampleSection
-        from CTPerfusionSuiteLib.home_panel.worklist_section import WorklistSection
+        from CTPerfusionSuiteLib.panel.models_section import ModelsSection
+        from CTPerfusionSuiteLib.panel.parts_section import PartsSection
+        from CTPerfusionSuiteLib.panel.sample_section import SampleSection
+        from CTPerfusionSuiteLib.panel.worklist_section import WorklistSection
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/CTPerfusionSuite.ui"))
         self.layout.addWidget(uiWidget)
@@ -162,7 +162,7 @@ class CTPerfusionSuiteWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReload(self):
         """Reload the sections too, not the module file only."""
-        for name in [name for name in sys.modules if name.startswith("CTPerfusionSuiteLib.home_panel")]:
+        for name in [name for name in sys.modules if name.startswith("CTPerfusionSuiteLib.panel.") and name.endswith("_section")]:
             del sys.modules[name]
         super().onReload()
 
@@ -193,7 +193,7 @@ class CTPerfusionSuiteLogic(ScriptedLoadableModuleLogic):
 
     def loadSample(self):
         """Make the sample study where it is missing and load it: its sequence node."""
-        from CTPerfusionSuiteLib.sample_data import makeAndLoadSample
+        from CTPerfusionSuiteLib.panel.sample_data import makeAndLoadSample
 
         return makeAndLoadSample()
 

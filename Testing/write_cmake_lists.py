@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ("CTPerfusionSuite", "PerfusionMaps")
-SLICER_SIDE = ("panel", "home_panel", "dicom_plugin", "sample_data", "mrml")
+SLICER_SIDE = ("panel", "mrml")
 """How files and packages of a library begin that may import Slicer; everything else is science."""
 TEMPLATE = """#-----------------------------------------------------------------------------
 set(MODULE_NAME {module})
@@ -61,19 +61,18 @@ def rewrite_import_contracts() -> None:
     """Name every module of science, and of the bridge, in the contracts of .importlinter."""
     parts = [library_parts(module) for module in MODULES]
     science, bridge = ([name for part in parts for name in part[n]] for n in (0, 1))
-    folders = [(name, folder) for name in MODULES for folder in ("home_panel", "panel")]
-    panels = [f"{name}Lib.{folder}" for name, folder in folders if (ROOT / name / f"{name}Lib" / folder).is_dir()]
-    plugins = ["CTPerfusionSuiteLib.dicom_plugin", "CTPerfusionSuiteLib.sample_data"]
+    panels = [f"{name}Lib.panel" for name in MODULES if (ROOT / name / f"{name}Lib" / "panel").is_dir()]
+    plugins = {"mrml_dicom_plugin": "DICOMLib", "panel.sample_data": "SampleData"}
     allowed = [f"{name}.* -> {part}" for name in panels for part in ("slicer", "qt", "ctk", "vtk")]
     allowed += [f"{name} -> {part}" for name in bridge for part in ("slicer", "vtk")]
-    allowed += [f"{name} -> {part}" for name, own in zip(plugins, ("DICOMLib", "SampleData"), strict=True) for part in ("slicer", own)]
+    allowed += [f"CTPerfusionSuiteLib.{name} -> {registry}" for name, registry in plugins.items()]
     path = ROOT / ".importlinter"
     text = path.read_text(encoding="utf-8")
     for contract, field, lines in (
         ("no-slicer", "ignore_imports", allowed),
         ("bridge", "source_modules", bridge),
         ("science", "source_modules", science),
-        ("science", "forbidden_modules", [*panels, *plugins, *bridge]),
+        ("science", "forbidden_modules", [*panels, *bridge]),
     ):
         block = rf"(\[importlinter:contract:{contract}\][^\[]*?\n{field} =\n)(?:    [^\n]*\n)*"
         text, changed = re.subn(block, lambda found, lines=lines: found[1] + "".join(f"    {line}\n" for line in lines), text)

@@ -248,3 +248,19 @@ def voxelCurve(node, voxel) -> np.ndarray | None:
     if not images or not all(0 <= index < size for index, size in zip((i, j, k), images[0].GetDimensions(), strict=True)):
         return None
     return np.array([image.GetScalarComponentAsDouble(i, j, k, component) for image in images for component in components])
+
+
+def showSequence(path, name):
+    """A .seq.nrrd file as a volume sequence, shown in the slice views: its sequence node.
+
+    Raises
+    ------
+    SuiteError
+        The file cannot be read.
+    """
+    from CTPerfusionSuiteLib.sequence_nrrd import read_sequence
+
+    sequence, _browser, proxy = sequenceFromSeries(read_sequence(path), name)
+    if slicer.app.layoutManager() is not None:
+        slicer.util.setSliceViewerLayers(background=proxy, fit=True)
+    return sequence

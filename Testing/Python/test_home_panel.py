@@ -226,7 +226,7 @@ def test_repeated_searches_leave_no_nodes_and_no_observers_behind(slicer_host, h
 def test_missing_parts_are_named_and_installed_only_after_asking(slicer_host, home, monkeypatch):
     import slicer.packaging
 
-    from CTPerfusionSuiteLib.home_panel import parts_section
+    from CTPerfusionSuiteLib.panel import parts_section
 
     real = parts_section.installed_version
     monkeypatch.setattr(parts_section, "installed_version", lambda name: None if name == "highdicom" else real(name) or "1.0")

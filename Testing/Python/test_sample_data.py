@@ -14,7 +14,7 @@ TITLE = "Brain CT perfusion (simulated)"
 @pytest.fixture(scope="module")
 def sample(running_slicer_host):
     """Folder of the sample, made once as the button makes it."""
-    from CTPerfusionSuiteLib import sample_data
+    from CTPerfusionSuiteLib.panel import sample_data
 
     running_slicer_host.click_sample(TITLE)
     return sample_data.sampleFolder()
@@ -62,7 +62,7 @@ def test_the_command_line_reads_the_file_of_the_sample_with_its_seconds(sample):
 
 
 def test_the_truth_lies_beside_the_sample(sample):
-    from CTPerfusionSuiteLib.sample_data import sampleTruth
+    from CTPerfusionSuiteLib.panel.sample_data import sampleTruth
 
     truth = sampleTruth()
     assert truth["hypoperfusion"] == pytest.approx(truth["core"] + truth["penumbra"], rel=0.05)
@@ -70,7 +70,7 @@ def test_the_truth_lies_beside_the_sample(sample):
 
 def test_the_tutorial_tells_the_truth_of_the_sample_and_what_the_analysis_finds(sample, tmp_path):
     from CTPerfusionSuiteLib.cli import main
-    from CTPerfusionSuiteLib.sample_data import sampleTruth
+    from CTPerfusionSuiteLib.panel.sample_data import sampleTruth
 
     readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
     number = r"([\d.]+) mL"

@@ -44,7 +44,7 @@ class FolderLoading:
 
     def _onEnd(self, code, document, message):
         from CTPerfusionSuiteLib.errors import SuiteError
-        from CTPerfusionSuiteLib.home_panel.worklist_section import showSequence
+        from CTPerfusionSuiteLib.mrml_sequences import showSequence
 
         self._child, settings = None, self._panel.settings
         try:

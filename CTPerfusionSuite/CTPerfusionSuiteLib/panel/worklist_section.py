@@ -167,6 +167,8 @@ class WorklistSection:
                 self._ended(code, message)
                 return
             with slicer.util.WaitCursor():
+                from CTPerfusionSuiteLib.mrml_sequences import showSequence
+
                 sequence = showSequence(path, f"{entry['description']} - CT perfusion sequence")
         except SuiteError as problem:
             self._ended(1, str(problem))
@@ -175,23 +177,6 @@ class WorklistSection:
             shutil.rmtree(folder, ignore_errors=True)
         self._ended(0, "")
         openIn(entry["module"], sequence)
-
-
-def showSequence(path, name):
-    """A .seq.nrrd file as a volume sequence, shown in the slice views: its sequence node.
-
-    Raises
-    ------
-    SuiteError
-        The file cannot be read.
-    """
-    from CTPerfusionSuiteLib.mrml_sequences import sequenceFromSeries
-    from CTPerfusionSuiteLib.sequence_nrrd import read_sequence
-
-    sequence, _browser, proxy = sequenceFromSeries(read_sequence(path), name)
-    if slicer.app.layoutManager() is not None:
-        slicer.util.setSliceViewerLayers(background=proxy, fit=True)
-    return sequence
 
 
 def openIn(module, node):

@@ -4,9 +4,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTPerfusionSuiteLib.errors import SuiteError
-from CTPerfusionSuiteLib.home_panel.worklist_section import moduleTitle, openIn
 from CTPerfusionSuiteLib.panel.child_process import ChildProcess
-from CTPerfusionSuiteLib.sample_data import loadSample, sampleIsMade, sampleTruth, sampleWords
+from CTPerfusionSuiteLib.panel.sample_data import loadSample, sampleIsMade, sampleTruth, sampleWords
+from CTPerfusionSuiteLib.panel.worklist_section import moduleTitle, openIn
 
 MODULE = "PerfusionMaps"
 
