@@ -6,8 +6,10 @@ import importlib
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 
@@ -107,6 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     from CTPerfusionSuiteLib.errors import Canceled, SuiteError
 
+    if argv is None:
+        _stop_like_ctrl_c()
     argv = list(sys.argv[1:] if argv is None else argv)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addHandler(logging.NullHandler())
@@ -145,6 +149,12 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_INTERNAL
     except Exception:
         return _internal_error()
+
+
+def _stop_like_ctrl_c() -> None:
+    """Let the wish of a system or a scheduler to stop (SIGTERM) end a run as Ctrl-C does: cleaned up, and told as canceled."""
+    if "slicer" not in sys.modules and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _internal_error() -> int:

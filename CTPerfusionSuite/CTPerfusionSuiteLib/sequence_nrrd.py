@@ -16,7 +16,15 @@ import numpy as np
 
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.nifti import check_values
-from CTPerfusionSuiteLib.time_axis import SECONDS_IN, enough_frames, from_first_frame, given_times, sampling_note, time_fault
+from CTPerfusionSuiteLib.time_axis import (
+    SECONDS_IN,
+    contradiction_note,
+    enough_frames,
+    from_first_frame,
+    given_times,
+    sampling_note,
+    time_fault,
+)
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries
 from CTPerfusionSuiteLib.voxel_stream import EndedEarly, read_voxels, voxel_stream
 
@@ -85,16 +93,21 @@ def read_sequence(path, times=None, dt: float | None = None) -> TimeSeries:
     size = sizes[1:] if axis == 0 else sizes[:3]
     geometry = _geometry(fields, axis, size, path.name)
     found = given_times(frames, size[2], times, dt)
-    source = "given by the user"
-    if found is None:
-        found, source = _times(fields, keys, axis, frames, size[2], path.name)
+    source, notes = "given by the user", []
+    try:
+        own, own_source = _times(fields, keys, axis, frames, size[2], path.name)
+        if found is None:
+            found, source = own, own_source
+        else:
+            notes.append(contradiction_note(found, own, own_source))
+    except DataRefused:
+        if found is None:
+            raise
     values = _values(path, fields, offset, frames, size[::-1], axis)
     check_values(values, f"'{path.name}'")
     slabs = _own_array(keys, SLABS, (size[2],))
-    note = sampling_note(found)
-    return TimeSeries(
-        values, geometry, from_first_frame(found), source, None if slabs is None else slabs.astype(int), (note,) if note else ()
-    )
+    notes = tuple(note for note in (*notes, sampling_note(found)) if note)
+    return TimeSeries(values, geometry, from_first_frame(found), source, None if slabs is None else slabs.astype(int), notes)
 
 
 def write_sequence(path, series: TimeSeries, compress: bool = False) -> None:

@@ -20,6 +20,8 @@ STEP_RANGE_S = (0.2, 10.0)
 SPAN_RANGE_S = (20.0, 200.0)
 SAME_TIME_S = 0.02
 """Slices whose times differ by no more than this in every frame share one time."""
+SAME_RATE = 0.03
+"""Time axes that part by more than this share of the scan are two, not one with rounded steps."""
 SLAB_STEP_S = 0.3
 """Neighboring slices scanned further apart than this in time may belong to two table positions."""
 DAY_S = 86400.0
@@ -151,6 +153,34 @@ def given_times(frames: int, slices: int, times=None, dt: float | None = None) -
     if not 0.05 <= typical <= 30:
         raise DataRefused(f"the given time axis has steps of {typical:g}, which are no plausible seconds; give it in seconds")
     return from_first_frame(times)
+
+
+def contradiction_note(given: np.ndarray, own: np.ndarray | None, source: str) -> tuple[str, str] | None:
+    """A note for the user when the given times (T,) or (T, K) are not those the series carries itself.
+
+    None when they agree, or when the series' own are missing or no time axis of a bolus.
+
+    They agree while they run apart by no more than `SAME_RATE` of the scan, which rounding in a header or a protocol explains.
+
+    Parameters
+    ----------
+    given, own : array (T,) or (T, K)
+        Seconds.
+    source : str
+        Where `own` comes from, in words.
+    """
+    if own is None or time_fault(own):
+        return None
+    mine, theirs = (from_first_frame(times).reshape(len(times), -1).mean(axis=1) for times in (given, own))
+    mine, theirs = mine - mine[0], theirs - theirs[0]
+    if np.abs(mine - theirs).max() <= SAME_RATE * theirs[-1]:
+        return None
+    step, own_step = (float(np.median(np.diff(times))) for times in (mine, theirs))
+    return (
+        "times_contradicted",
+        f"the given time axis (steps of {step:.2f} s, {mine[-1]:.1f} s in all) contradicts the series' own by {source} "
+        f"(steps of {own_step:.2f} s, {theirs[-1]:.1f} s in all); the given one was used",
+    )
 
 
 def read_times(path) -> np.ndarray:

@@ -14,7 +14,7 @@ from CTPerfusionSuiteLib.volumes import Geometry
 from .hemisphere_mirror import mirrored
 from .lesions import NORMAL_TMAX_S, STANDARD_RCBF, STANDARD_TMAX_S, Lesions
 from .perfusion_options import Thresholds
-from .quality_flags import QualityFlag
+from .quality_flags import QualityFlag, doubtful
 from .trial_profiles import trial_profiles
 
 SCHEMA = "ctperfusionsuite.metrics/1"
@@ -121,7 +121,7 @@ def metrics_document(
         "pvt": prolonged_venous_transit(venous),
         "reference": {"cbf": flow, "volume_ml": reference.volume_ml, "side": reference.side},
         "lesion_side": lesions.lesion_side,
-        "profiles": trial_profiles(hypoperfusion_ml, core_ml, age_years, nihss),
+        "profiles": trial_profiles(*((None, None) if doubtful(flags) else (hypoperfusion_ml, core_ml)), age_years, nihss),
         "absolute_calibrated": bool(absolute_calibrated),
         "qc": [flag.document() for flag in flags],
     }

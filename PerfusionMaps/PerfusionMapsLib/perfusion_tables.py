@@ -78,7 +78,7 @@ def profile_table(result: PerfusionResult) -> Table:
         if details.get("group"):
             criteria.append(f"group {details['group']}")
         rows.append((PROFILE_NAMES.get(key, key), str(details.get("status") or "not assessable"), "; ".join(criteria)))
-    caption = "Facts about volumes, no recommendation. DAWN needs age and NIHSS."
+    caption = "Facts about volumes, no recommendation. DAWN needs age and NIHSS. Not assessable under a critical quality flag."
     return Table(("Imaging criteria of", "Result", "Criteria"), tuple(rows), caption, numeric=False)
 
 

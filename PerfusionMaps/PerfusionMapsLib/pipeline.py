@@ -10,7 +10,7 @@ import scipy
 import SimpleITK
 
 from CTPerfusionSuiteLib.anatomy_registration import register_rigid, resample_rigid
-from CTPerfusionSuiteLib.errors import RequestRefused
+from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.geometry import bin_in_plane
 from CTPerfusionSuiteLib.nifti import read_volume
 from CTPerfusionSuiteLib.progress import Progress, part, silent
@@ -28,12 +28,12 @@ from .given_curves import read_mask, vessel_curve
 from .input_error import InputError
 from .input_functions import InputFunction
 from .lesions import NORMAL_TMAX_S, SIDE_NAMES, Lesions, lesions
-from .midsagittal_plane import estimate_midsagittal
+from .midsagittal_plane import MidsagittalPlane, estimate_midsagittal
 from .perfusion_metrics import metrics_document
 from .perfusion_result import MAP_UNITS, PerfusionResult
 from .quality_flags import quality_flags
 from .study_observations import observations, tissue_curve, venous_transit
-from .tissue_classes import classify_tissue, summarize_enhancement
+from .tissue_classes import Enhancement, TissueClasses, classify_tissue, summarize_enhancement
 from .tissue_maps import estimate_maps
 from .venous_output import VeinScaling, find_vein, vein_scaling
 from .venous_sinuses import find_sinuses
@@ -81,7 +81,58 @@ def analyze(
     RequestRefused
         A curve or mask of the user that does not fit the series.
     """
-    notes, header = series.notes, series.header
+    # The prepared study is handed over, not kept here: what it holds is freed as it is used up.
+    waiting = [prepare(series, request, steps, bolus, overwrite)]
+    del series
+    return analyze_prepared(waiting.pop(), request, steps)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStudy:
+    """A study before deconvolution: still, on the analysis grid, and with what every voxel is.
+
+    Attributes
+    ----------
+    still : TimeSeries
+        Motion corrected, full resolution.
+    grid : TimeSeries
+        The same on the analysis grid.
+    bolus : Bolus
+    motion : Motion or None
+    mean, baseline : Volume
+        Means of all frames and of those before the bolus, HU.
+    brain, tissue, space : ndarray (K, J, I) of bool
+        Brain, what perfusion is judged in, and the intracranial space.
+    plane : MidsagittalPlane
+    enhancement : Enhancement
+    classes : TissueClasses
+    notes : tuple of (code, message)
+    """
+
+    still: TimeSeries
+    grid: TimeSeries
+    bolus: Bolus
+    motion: Motion | None
+    mean: Volume
+    baseline: Volume
+    brain: np.ndarray
+    tissue: np.ndarray
+    space: np.ndarray
+    plane: MidsagittalPlane
+    enhancement: Enhancement
+    classes: TissueClasses
+    notes: tuple[tuple[str, str], ...]
+
+
+def prepare(
+    series: TimeSeries,
+    request: AnalysisRequest = AnalysisRequest(),
+    steps: Steps = no_steps,
+    bolus: Bolus | None = None,
+    overwrite: bool = False,
+) -> PreparedStudy:
+    """The steps before vessels and deconvolution; parameters and refusals as in `analyze`."""
+    notes = series.notes
     if bolus is None:
         bolus = find_bolus(series)
     still, motion = still_series(series, bolus, request, steps("motion", "Correcting motion"), overwrite)
@@ -90,13 +141,13 @@ def analyze(
 
     grid = analysis_series(still, request.full_resolution)
     geometry = grid.geometry
-    images = {"mean_ct": frame_mean(grid.values), "baseline": baseline_mean(grid, bolus)}
-    mean, baseline = (Volume(images[name], geometry, "CT number", "[hnsf'U]") for name in ("mean_ct", "baseline"))
+    mean = Volume(frame_mean(grid.values), geometry, "CT number", "[hnsf'U]")
+    baseline = Volume(baseline_mean(grid, bolus), geometry, "CT number", "[hnsf'U]")
     progress = steps("head", "Finding brain and midline")
     brain = brain_mask(baseline, mean) if request.brain_mask is None else read_mask(request.brain_mask, geometry, "brain mask")
     progress(0.6)
     plane = estimate_midsagittal(mean, brain)
-    space = intracranial_space(brain, geometry)
+    space = intracranial_space(brain if request.brain_mask is None else brain | whole_brain(baseline, mean), geometry)
 
     progress = steps("tissue", "Classifying tissue")
     enhancement = summarize_enhancement(grid, bolus)
@@ -111,14 +162,24 @@ def analyze(
         volume = np.count_nonzero(left_out) * geometry.voxel_volume_ml
         notes = (*notes, ("excluded_regions", f"{volume:.1f} mL of brain tissue were left out by the user and count in no volume."))
     progress(1.0)
-    vessels = find_vessels(still, grid, bolus, space, brain & ~classes.vessels, request, steps("vessels", "Finding artery and vein"))
+    return PreparedStudy(still, grid, bolus, motion, mean, baseline, brain, tissue, space, plane, enhancement, classes, notes)
+
+
+def analyze_prepared(study: PreparedStudy, request: AnalysisRequest = AnalysisRequest(), steps: Steps = no_steps) -> PerfusionResult:
+    """The steps of `analyze` from the vessels on."""
+    grid, bolus, motion, mean = study.grid, study.bolus, study.motion, study.mean
+    brain, tissue, space, plane, enhancement = study.brain, study.tissue, study.space, study.plane, study.enhancement
+    geometry, notes, header = grid.geometry, study.notes, study.still.header
+    images = {"mean_ct": mean.values, "baseline": study.baseline.values}
+    avascular = brain & ~study.classes.vessels
+    vessels = find_vessels(study.still, grid, bolus, space, avascular, request, steps("vessels", "Finding artery and vein"))
     # Where pixels were averaged, the fine ones are not needed any more.
-    del still, series
+    del study, avascular
     sinuses = find_sinuses(grid, bolus, vessels.vof, plane, space, vessels.scaling.truncated, enhancement)
     fitted = brain.copy()
     for sinus in (sinuses.superior_sagittal, sinuses.torcula):
         fitted |= False if sinus is None else sinus
-    del enhancement, classes, space
+    del enhancement, space
     maps = estimate_maps(grid, fitted, tissue, vessels.aif, request.engine, steps("maps", "Computing maps"))
     venous = venous_transit(vessels, sinuses, maps["tmax"])
     for values in maps.values():
@@ -305,6 +366,17 @@ def on_grid(curve: InputFunction, geometry: Geometry) -> InputFunction:
     voxels = np.rint(geometry.to_index(curve.lps)).astype(int)
     first = np.sort(np.unique(voxels, axis=0, return_index=True)[1])
     return replace(curve, voxels=np.clip(voxels[first], 0, np.array(geometry.size) - 1))
+
+
+def whole_brain(baseline: Volume, mean: Volume) -> np.ndarray:
+    """The automatic brain mask, (K, J, I) of bool; empty where none is found.
+
+    A mask of the user's says what to measure, not where the head's vessels run.
+    """
+    try:
+        return brain_mask(baseline, mean)
+    except DataRefused:
+        return np.zeros(mean.geometry.shape, bool)
 
 
 def own_tissue(request: AnalysisRequest, geometry: Geometry, brain: np.ndarray) -> np.ndarray:

@@ -148,11 +148,13 @@ SAMPLING_WARNING_S = 3.0
 COVERAGE_INFO_MM, COVERAGE_WARNING_MM = 50.0, 25.0
 TISSUE_WARNING_ML = 100.0
 ASYMMETRY_INFO_S, ASYMMETRY_WARNING_S = 1.5, 3.0
-EDGE_INFO, EDGE_WARNING = 0.01, 0.05
+EDGE_INFO, EDGE_WARNING, EDGE_CRITICAL = 0.01, 0.05, 0.25
 NOISE_WARNING_HU, NOISE_CRITICAL_HU = 15.0, 30.0
 STARVED_WARNING = 0.10
 VENOUS_SCALE_INFO = 10.0
 """95 % of the curve pairs of a commercial product have a smaller area ratio."""
+TISSUE_VENOUS_SCALE = 15.0
+"""Gray matter holds 3-6 % of the contrast of blood; a curve nearly as faint, and no clearer than its noise, is tissue, not an artery."""
 REFERENCE_CBF_INFO, REFERENCE_CBF_WARNING = (8.0, 120.0), (2.0, 300.0)
 """Median CBF of normally perfused brain, mL/100 g/min.  Outside the first range the venous scaling is off, which changes no relative
 figure; outside the second the curve that served as artery cannot be one."""
@@ -164,7 +166,7 @@ BASE_ERROR, ERROR_PER_MM = 0.03, 0.04
 (random simulated heads analyzed with their true input)."""
 UNCERTAIN_SHARE, UNCERTAIN_ML = 0.125, 6.0
 """A volume is uncertain when its standard error exceeds this part of it and this many mL."""
-WARNING_NOTES = {"content_time_used", "rescale_missing", "lossy_compression", "derived_images"}
+WARNING_NOTES = {"content_time_used", "rescale_missing", "lossy_compression", "derived_images", "times_contradicted"}
 """Notes of the readers that put the numbers in doubt; all others are information."""
 
 LESION_CODES = ("reference_both_hemispheres", "no_reference", "bilateral_hypoperfusion", "threshold_sensitive")
@@ -200,6 +202,11 @@ def by_severity(flags: Sequence[QualityFlag]) -> tuple[QualityFlag, ...]:
 def flagged(flags: Sequence[QualityFlag]) -> bool:
     """Whether a study counts as flagged: anything above information."""
     return any(flag.severity != Severity.INFO for flag in flags)
+
+
+def doubtful(flags: Sequence[QualityFlag]) -> bool:
+    """Whether the volumes are no ground for any criterion: a critical flag says not to use them unseen."""
+    return any(flag.severity == Severity.CRITICAL for flag in flags)
 
 
 def scan_flags(seen: Observations) -> list[QualityFlag]:
@@ -280,6 +287,15 @@ def vessel_flags(seen: Observations) -> list[QualityFlag]:
                 Severity.WARNING if seen.tmax_error_s is None else Severity.INFO,
                 f"The arterial peak of {seen.aif_peak_hu:.0f} HU stands only "
                 f"{seen.aif_peak_hu / seen.aif_noise_hu:.1f} times above its noise of {seen.aif_noise_hu:.1f} HU.",
+            )
+        )
+    if _tissue_as_artery(seen):
+        flags.append(
+            QualityFlag(
+                "aif_in_tissue",
+                Severity.CRITICAL,
+                f"The vein holds {seen.venous_scale:.0f} times the contrast of the given arterial curve, which hardly stands above its "
+                "noise: this is tissue, not an artery; place the AIF in a vessel.",
             )
         )
     late = _lateness(seen)
@@ -365,6 +381,8 @@ def image_flags(seen: Observations) -> list[QualityFlag]:
         )
     if _above(seen.edge_fraction, EDGE_INFO):
         severity = Severity.WARNING if seen.edge_fraction > EDGE_WARNING else Severity.INFO
+        if seen.edge_fraction > EDGE_CRITICAL:
+            severity = Severity.CRITICAL
         flags.append(
             QualityFlag(
                 "posterior_edge",
@@ -452,6 +470,12 @@ def volume_flags(seen: Observations, lesions: Lesions) -> list[QualityFlag]:
             f"What is left of noise and motion leaves the volumes uncertain: {', '.join(found)} (standard error).",
         )
     ]
+
+
+def _tissue_as_artery(seen: Observations) -> bool:
+    """Whether the user's curve is that of tissue.  An automatic one comes with its error, which is judged by the volumes."""
+    faint = _above(seen.venous_scale, TISSUE_VENOUS_SCALE) and _finite(seen.aif_peak_hu) and _finite(seen.aif_noise_hu)
+    return faint and seen.tmax_error_s is None and seen.aif_peak_hu < AIF_NOISY_SNR * seen.aif_noise_hu
 
 
 def _lateness(seen: Observations) -> str | None:

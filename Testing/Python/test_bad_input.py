@@ -257,6 +257,18 @@ def test_a_killed_run_leaves_no_result_and_the_next_run_works(step, small_nifti,
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+@pytest.mark.parametrize("sent", ["SIGTERM", "SIGINT"])
+def test_a_run_that_is_told_to_stop_says_so_and_leaves_nothing(sent, small_nifti, tmp_path):
+    process = start(small_nifti, tmp_path / "out", stderr=subprocess.PIPE)
+    step_reached(process, "maps")
+    process.send_signal(getattr(signal, sent))
+    _progress, told = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert_one_sentence(told)
+    assert_nothing_left(tmp_path / "out")
+
+
 def test_closing_stdin_cancels_and_leaves_nothing(small_nifti, tmp_path):
     out = tmp_path / "out"
     process = start(small_nifti, out)

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -160,6 +161,47 @@ def test_times_may_come_from_a_csv_or_a_constant_step(small_study, nifti, tmp_pa
     first = maps(nifti, tmp_path / "csv", "--times", tmp_path / "times.csv")
     second = maps(nifti, tmp_path / "dt", "--dt", "1.6")
     assert first["volumes_ml"] == second["volumes_ml"]
+
+
+def test_a_time_step_that_contradicts_the_images_is_used_with_a_warning(small_study, nifti, tmp_path):
+    from CTPerfusionSuiteLib.sequence_nrrd import write_sequence
+
+    write_sequence(tmp_path / "ctp.seq.nrrd", small_study.series)
+    own = float(np.median(np.diff(small_study.series.times)))
+    flags = {}
+    for name, dt in (("other", 1.5 * own), ("same", own)):
+        words = ["--input", str(tmp_path / "ctp.seq.nrrd"), "--out_dir", str(tmp_path / name), "--dt", f"{dt}"]
+        assert main(["maps", *words, "--no-report", "--progress", "none"]) == 0
+        found = json.loads((tmp_path / name / "metrics.json").read_text())["qc"]
+        flags[name] = {flag["code"]: flag for flag in found}
+    assert flags["other"]["times_contradicted"]["severity"] == "warning"
+    assert f"{1.5 * own:.2f} s" in flags["other"]["times_contradicted"]["message"]
+    assert "times_contradicted" not in flags["same"]
+
+
+def test_an_artery_placed_in_tissue_is_told_and_no_criterion_is_judged(small_study, nifti, tmp_path):
+    tissue = small_study.mask("tissue") & ~small_study.mask("hypoperfusion") & (small_study.truth["artery_fraction"].values == 0)
+    k, j, i = np.argwhere(tissue & (small_study.truth["vein_fraction"].values == 0))[7]
+    metrics = maps(nifti, tmp_path / "out", f"--aif={i},{j},{k}")
+    assert any(flag["severity"] == "critical" for flag in metrics["qc"])
+    assert {profile["status"] for profile in metrics["profiles"].values()} == {"not assessable"}
+
+
+def test_a_brain_mask_of_part_of_the_brain_measures_there_with_the_artery_of_the_whole_head(result, nifti, small_study, tmp_path):
+    from CTPerfusionSuiteLib.nifti import read_volume, write_volume
+
+    whole = read_volume(result / "brain_mask.nii.gz")
+    part = whole.values.copy()
+    part[:, : part.shape[1] // 2 + 8] = 0  # the front, where the arteries of the base lie, is left out
+    write_volume(tmp_path / "mask.nii.gz", replace(whole, values=part))
+    maps(nifti, tmp_path / "out", "--mask", tmp_path / "mask.nii.gz")
+    np.testing.assert_allclose(read_curve(tmp_path / "out"), read_curve(result), atol=0.05 * read_curve(result).max())
+    assert not read_volume(tmp_path / "out" / "cbf.nii.gz").values[part == 0].any()
+
+
+def read_curve(folder):
+    """HU of the AIF of a result folder."""
+    return np.loadtxt(folder / "aif.csv", delimiter=",", skiprows=1)[:, 1]
 
 
 def test_age_and_nihss_make_the_dawn_criteria_assessable(nifti, tmp_path):

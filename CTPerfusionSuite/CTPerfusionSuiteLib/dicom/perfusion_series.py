@@ -18,7 +18,7 @@ from CTPerfusionSuiteLib.dicom.slice_stack import TimedStack, arrange_in_time
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.geometry import SliceLayout, lay_out_slices, resample_uneven_slices, shifted_slice
 from CTPerfusionSuiteLib.progress import Progress, part, silent
-from CTPerfusionSuiteLib.time_axis import enough_frames, from_first_frame, given_times, sampling_note, table_positions
+from CTPerfusionSuiteLib.time_axis import contradiction_note, enough_frames, from_first_frame, given_times, sampling_note, table_positions
 from CTPerfusionSuiteLib.volumes import TimeSeries
 
 _HEADERS_SHARE = 0.3
@@ -194,7 +194,8 @@ def _time_axis(timed: TimedStack, times, dt: float | None) -> tuple[np.ndarray, 
     given = given_times(frames, slices, times, dt)
     if given is not None:
         table = given if given.ndim == 2 else np.repeat(given[:, None], slices, axis=1)
-        return table, "given by the user", []
+        note = None if timed.source == CONTENT_TIME else contradiction_note(table, timed.times, timed.source)
+        return table, "given by the user", [note] if note else []
     notes = []
     if timed.source == CONTENT_TIME:
         notes.append(("content_time_used", "the time axis comes from ContentTime, which may be the time of reconstruction; check it"))
