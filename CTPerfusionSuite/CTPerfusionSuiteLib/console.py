@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import Canceled
+from .errors import Canceled, SuiteError
 
 STYLES = ("bar", "json", "none")
 GRACE_S = 1.2
@@ -70,12 +71,17 @@ class Console:
         if self.style == "json":
             self._emit({"event": "done", **result})
 
-    def refuse(self, message: str, exit_code: int) -> None:
-        """Tell the parent why nothing comes (people read it on stderr)."""
-        if self.style == "json":
-            self._emit({"event": "refused", "message": message, "exit_code": exit_code})
-        elif self._live:
-            print(file=sys.stderr)
+    @contextmanager
+    def telling_refusals(self):
+        """Around a command's work: a refusal is also told to the parent (people read it on stderr)."""
+        try:
+            yield
+        except SuiteError as problem:
+            if self.style == "json":
+                self._emit({"event": "refused", "message": str(problem), "exit_code": problem.exit_code})
+            elif self._live:
+                print(file=sys.stderr)
+            raise
 
     def _finish_step(self) -> None:
         if self._title:

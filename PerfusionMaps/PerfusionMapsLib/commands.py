@@ -1,17 +1,13 @@
 """`ctperfusion maps`: raw brain CT perfusion to maps, lesions and a report."""
 
 import argparse
-import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from CTPerfusionSuiteLib.errors import RequestRefused, SuiteError
-from CTPerfusionSuiteLib.time_axis import enough_frames
+from CTPerfusionSuiteLib.argument_types import count, filter_width, fraction, not_negative, positive, triple
+from CTPerfusionSuiteLib.errors import RequestRefused
+from CTPerfusionSuiteLib.series_input import add_series_arguments, read_series
 from CTPerfusionSuiteLib.tracer_kinetics import Hematocrit
-from CTPerfusionSuiteLib.volumes import TimeSeries
 
 from .analysis_request import AnalysisRequest, VesselRequest
 from .perfusion_options import Denoising, EngineOptions, Method, Thresholds
@@ -24,14 +20,7 @@ def register(subparsers) -> None:
         help="brain CT perfusion to maps, core and penumbra, and a report",
         description="Raw brain CT perfusion to CBF, CBV, MTT, delay and Tmax maps, core and penumbra, and a report. Research use only.",
     )
-    source = parser.add_argument_group("input (one of the first two)")
-    source.add_argument("--dicom_dir", type=Path, metavar="DIR", help="folder of DICOM files, any depth, any names")
-    source.add_argument("--input", type=Path, metavar="FILE", help="4-D .nii.gz or .seq.nrrd")
-    source.add_argument("--series", metavar="UID", help="series instance UID, when the folder holds several")
-    source.add_argument("--times", type=Path, metavar="CSV", help="seconds of each frame, for files that carry no times")
-    source.add_argument("--dt", type=positive, metavar="S", help="seconds between frames, for files that carry no times")
-    source.add_argument("--accept-content-time", action="store_true", help="use ContentTime when nothing better is there (flagged)")
-
+    add_series_arguments(parser)
     out = parser.add_argument_group("output")
     out.add_argument("--out_dir", type=Path, required=True, metavar="DIR", help="result folder, made new")
     out.add_argument("--overwrite", action="store_true", help="replace an earlier result in the same folder")
@@ -58,11 +47,10 @@ def register(subparsers) -> None:
     own = parser.add_argument_group("your own vessels and masks (voxels are 0-based on the analysis grid)")
     for name, what in (("aif", "arterial input function"), ("vof", "venous output function")):
         own.add_argument(f"--{name}", metavar="CSV|FILE|I,J,K", help=f"{what}: curve (time_s,hu), mask or voxel")
-        own.add_argument(f"--{name}_lps", type=position, metavar="X,Y,Z", help=f"{what}: position in LPS mm")
+        own.add_argument(f"--{name}_lps", type=triple, metavar="X,Y,Z", help=f"{what}: position in LPS mm")
     own.add_argument("--mask", type=Path, metavar="FILE", help="brain mask instead of the automatic one")
     own.add_argument("--tissue_mask", type=Path, metavar="FILE", help="tissue mask instead of the automatic one")
     own.add_argument("--exclude", type=Path, metavar="FILE", help="mask of regions to leave out of the tissue, such as an old infarct")
-    own.add_argument("--exclude_frames", type=frame_numbers, metavar="N,N-N", help="frames to leave out, counted from 1, like 3,7-9")
     own.add_argument("--roi_mask", type=Path, metavar="FILE", help="region for the CBV index")
     own.add_argument("--contra_mask", type=Path, metavar="FILE", help="its contralateral region")
     own.add_argument("--anatomy", type=Path, metavar="FILE", help="anatomical image, registered to the mean CT and written on its grid")
@@ -82,11 +70,8 @@ def run(options: argparse.Namespace) -> int:
     from CTPerfusionSuiteLib.console import Console
 
     console = Console(options.progress)
-    try:
+    with console.telling_refusals():
         metrics = analyze_to_folder(options, console)
-    except SuiteError as problem:
-        console.refuse(str(problem), problem.exit_code)
-        raise
     console.finish(out_dir=str(options.out_dir), metrics=metrics)
     if options.progress == "bar":
         print_summary(metrics, options)
@@ -100,7 +85,7 @@ def analyze_to_folder(options: argparse.Namespace, console) -> dict:
 
     request = request_from(options)
     refuse_foreign(options.out_dir)
-    series = without_frames(read_series(options, console.step("read", "Reading the series")), options.exclude_frames)
+    series = read_series(options, console.step("read", "Reading the series"))
     # A refusal of the data comes before the question whether an earlier result may be replaced.
     from .bolus_arrival import find_bolus
 
@@ -121,63 +106,6 @@ def analyze_to_folder(options: argparse.Namespace, console) -> dict:
     return result.metrics
 
 
-def read_series(options: argparse.Namespace, progress) -> TimeSeries:
-    """The dynamic series from a DICOM folder, a NIfTI file or a Slicer sequence."""
-    if (options.dicom_dir is None) == (options.input is None):
-        raise RequestRefused("give either --dicom_dir DIR or --input FILE")
-    times = None
-    if options.times is not None:
-        from CTPerfusionSuiteLib.time_axis import read_times
-
-        times = read_times(options.times)
-    if options.dicom_dir is not None:
-        from CTPerfusionSuiteLib.dicom.perfusion_series import read_perfusion_series
-
-        return read_perfusion_series(
-            options.dicom_dir,
-            series_uid=options.series,
-            accept_content_time=options.accept_content_time,
-            threads=options.threads,
-            progress=progress,
-            times=times,
-            dt=options.dt,
-        )
-    if options.series is not None:
-        raise RequestRefused("--series chooses among the series of a DICOM folder; leave it out with --input")
-    path: Path = options.input
-    if not path.is_file():
-        raise RequestRefused(f"the input '{path}' is not a file; check the path")
-    name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
-        from CTPerfusionSuiteLib.nifti import read_nifti_series as read
-    elif name.endswith((".nrrd", ".nhdr")):
-        from CTPerfusionSuiteLib.sequence_nrrd import read_sequence as read
-    else:
-        raise RequestRefused(f"the input '{path.name}' is of no known kind; give a 4-D .nii.gz or .seq.nrrd, or a folder with --dicom_dir")
-    return read(path, times=times, dt=options.dt)
-
-
-def without_frames(series: TimeSeries, numbers: tuple[int, ...] | None) -> TimeSeries:
-    """The series without the frames `numbers`, counted from 1; times stay those of the frames that are kept.
-
-    Raises
-    ------
-    RequestRefused
-        A frame the series does not have.
-    DataRefused
-        Too few frames are left.
-    """
-    if not numbers:
-        return series
-    frames = len(series.values)
-    if max(numbers) > frames:
-        raise RequestRefused(f"frame {max(numbers)} was to be left out of a series of {frames} frames; count the frames from 1")
-    kept = np.setdiff1d(np.arange(frames), np.array(numbers) - 1)
-    enough_frames(len(kept), "what is left of the series")
-    note = ("excluded_frames", f"{frames - len(kept)} of {frames} frames were left out by the user: {', '.join(map(str, numbers))}")
-    return replace(series, values=series.values[kept], times=series.times[kept], notes=(*series.notes, note))
-
-
 def request_from(options: argparse.Namespace) -> AnalysisRequest:
     """The options as the pipeline takes them; files that are named must exist.
 
@@ -185,7 +113,7 @@ def request_from(options: argparse.Namespace) -> AnalysisRequest:
     ------
     RequestRefused
     """
-    for name in ("mask", "tissue_mask", "exclude", "roi_mask", "contra_mask", "anatomy", "times"):
+    for name in ("mask", "tissue_mask", "exclude", "roi_mask", "contra_mask", "anatomy"):
         path = getattr(options, name)
         if path is not None and not path.is_file():
             raise RequestRefused(f"--{name} '{path}' is not a file; check the path")
@@ -275,61 +203,6 @@ def print_summary(metrics: dict, options: argparse.Namespace) -> None:
     print("  Research use only.")
 
 
-def number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from problem
-
-
-def positive(text: str) -> float:
-    value = number(text)
-    if not np.isfinite(value) or value <= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0")
-    return value
-
-
-def not_negative(text: str) -> float:
-    value = number(text)
-    if not np.isfinite(value) or value < 0:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a number of at least 0")
-    return value
-
-
-def filter_width(text: str) -> float:
-    value = number(text)
-    # Wider than a vascular territory is no filter any more, and its windows would fill the memory.
-    if not 0 <= value <= 20:
-        raise argparse.ArgumentTypeError(f"'{text}' must lie between 0 and 20 mm")
-    return value
-
-
-def fraction(text: str) -> float:
-    value = number(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must lie between 0 and 1 (0.3 is 30 %)")
-    return value
-
-
-def count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
-    return value
-
-
-def frame_numbers(text: str) -> tuple[int, ...]:
-    """Frames counted from 1, as in ``3,7-9``, in order and each once."""
-    numbers = set()
-    for part in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 1 <= first <= last:
-            raise argparse.ArgumentTypeError(f"'{text}' must be frame numbers from 1 on, like 3,7-9")
-        numbers.update(range(first, last + 1))
-    return tuple(sorted(numbers))
-
-
 def hematocrit(text: str) -> Hematocrit:
     try:
         large, small = (float(part) for part in text.split(","))
@@ -337,10 +210,3 @@ def hematocrit(text: str) -> Hematocrit:
     except ValueError as problem:
         raise argparse.ArgumentTypeError(f"'{text}' must be two fractions, like .45,.25") from problem
 
-
-def position(text: str) -> tuple[float, float, float]:
-    try:
-        x, y, z = (float(part) for part in text.split(","))
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(f"'{text}' must be three numbers X,Y,Z in mm") from problem
-    return x, y, z

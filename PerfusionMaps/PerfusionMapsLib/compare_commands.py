@@ -38,7 +38,6 @@ def run(options: argparse.Namespace) -> int:
         Before anything is written.
     """
     from CTPerfusionSuiteLib.console import Console
-    from CTPerfusionSuiteLib.errors import SuiteError
     from CTPerfusionSuiteLib.output_folder import new_result_folder, refuse_existing
 
     from .agreement_plots import draw_agreement
@@ -47,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from .perfusion_options import Thresholds
 
     console = Console(options.progress)
-    try:
+    with console.telling_refusals():
         refuse_existing(options.out_dir, options.overwrite, KIND)
         thresholds = None
         if options.tmax is not None or options.rcbf is not None:
@@ -59,9 +58,6 @@ def run(options: argparse.Namespace) -> int:
             (folder / "comparison.json").write_text(to_json(document), encoding="utf-8")
             (folder / "comparison.csv").write_text(to_csv(document["cases"]), encoding="utf-8")
             draw_agreement(document, folder / "comparison.png")
-    except SuiteError as problem:
-        console.refuse(str(problem), problem.exit_code)
-        raise
     console.finish(out_dir=str(options.out_dir), summary=document["summary"])
     if options.progress == "bar":
         print_summary(document)

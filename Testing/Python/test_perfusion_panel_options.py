@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from CTPerfusionSuiteLib.argument_types import frame_numbers
 from CTPerfusionSuiteLib.cli import main
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.nifti import read_volume, write_volume
 from CTPerfusionSuiteLib.sequence_nrrd import write_sequence
+from CTPerfusionSuiteLib.series_input import without_frames
 from CTPerfusionSuiteLib.volumes import Volume
-from PerfusionMapsLib.commands import frame_numbers, without_frames
 
 
 def test_frames_are_counted_from_one_and_ranges_are_understood():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from CTPerfusionSuiteLib.console import STYLES as PROGRESS_STYLES
 from CTPerfusionSuiteLib.console import Console
-from CTPerfusionSuiteLib.errors import RequestRefused, SuiteError
+from CTPerfusionSuiteLib.errors import RequestRefused
+from CTPerfusionSuiteLib.series_input import add_series_arguments
 
 SUFFIX = ".seq.nrrd"
 
@@ -19,10 +20,8 @@ def register(subparsers) -> None:
         help="a dynamic CT series from DICOM as .seq.nrrd",
         description="Reads a dynamic CT series from DICOM and writes Slicer's volume sequence: HU, and seconds in the index.",
     )
-    parser.add_argument("--dicom_dir", type=Path, required=True, metavar="DIR", help="any tree of DICOM files")
+    add_series_arguments(parser, files=False)
     parser.add_argument("--out_file", type=Path, required=True, metavar="FILE", help=f"file to write, named *{SUFFIX}")
-    parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID, where the folder holds several dynamic series")
-    parser.add_argument("--accept-content-time", action="store_true", help="believe ContentTime when nothing better is there")
     parser.add_argument("--compress", action="store_true", help="smaller, slower to read")
     parser.add_argument("--overwrite", action="store_true", help="replace a file of that name")
     parser.add_argument("--progress", choices=PROGRESS_STYLES, default="bar", help="how progress is shown")
@@ -40,7 +39,7 @@ def run_sequence(options: argparse.Namespace) -> int:
     from CTPerfusionSuiteLib.sequence_nrrd import write_sequence
 
     console, out = Console(options.progress), options.out_file
-    try:
+    with console.telling_refusals():
         _check_name(out, options.overwrite)
         reading = console.step("read", "Reading the series")
         series = read_perfusion_series(options.dicom_dir, options.series, options.accept_content_time, progress=reading)
@@ -51,9 +50,6 @@ def run_sequence(options: argparse.Namespace) -> int:
             os.replace(partial, out)
         finally:
             partial.unlink(missing_ok=True)
-    except SuiteError as problem:
-        console.refuse(str(problem), problem.exit_code)
-        raise
     console.finish(out_file=str(out))
     if options.progress != "json":
         print(f"  {len(series.values)} frames in {out}, times from {series.time_source}.")

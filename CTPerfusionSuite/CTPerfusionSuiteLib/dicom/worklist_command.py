@@ -5,7 +5,6 @@ from pathlib import Path
 
 from CTPerfusionSuiteLib.console import STYLES as PROGRESS_STYLES
 from CTPerfusionSuiteLib.console import Console
-from CTPerfusionSuiteLib.errors import SuiteError
 
 
 def register(subparsers) -> None:
@@ -30,11 +29,8 @@ def run_worklist(options: argparse.Namespace) -> int:
     from CTPerfusionSuiteLib.dicom.worklist import make_worklist
 
     console = Console(options.progress)
-    try:
+    with console.telling_refusals():
         entries = make_worklist(options.dicom_dir, console.step("headers", "Reading headers"))
-    except SuiteError as problem:
-        console.refuse(str(problem), problem.exit_code)
-        raise
     console.finish(entries=[entry.as_dict() for entry in entries])
     if options.progress != "json":
         for entry in entries:

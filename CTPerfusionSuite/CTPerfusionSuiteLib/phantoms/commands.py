@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from CTPerfusionSuiteLib.argument_types import count, not_negative, positive, triple, whole_number
 from CTPerfusionSuiteLib.console import STYLES as PROGRESS_STYLES
 from CTPerfusionSuiteLib.console import Console
 from CTPerfusionSuiteLib.errors import RequestRefused
@@ -35,7 +36,7 @@ def register(subparsers) -> None:
 def _common(parser) -> None:
     parser.add_argument("--out_dir", type=Path, required=True, metavar="DIR", help="study folder, made new")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier study in the same folder")
-    parser.add_argument("--seed", type=not_negative_int, default=0, metavar="N", help="the same seed is the same study, whatever the noise")
+    parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="the same seed is the same study, whatever the noise")
     parser.add_argument("--noise", type=not_negative, default=5.0, metavar="HU", help="standard deviation in every pixel (default 5)")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--nifti", dest="kind_of_file", action="store_const", const="nifti", default="dicom",
@@ -84,7 +85,7 @@ def _register_brain(kinds) -> None:
     scan.add_argument("--arterial_peak", type=positive, metavar="HU", help="peak in the lumen (default from --aif_peak)")
     scan.add_argument("--truncate", type=positive, metavar="S", help="stop the scan early; the truth is that of the whole scan")
     scan.add_argument("--motion", type=not_negative, default=0.0, metavar="MM", help="drift of the head, mm and degrees")
-    scan.add_argument("--jolts", type=not_negative_int, default=0, metavar="N", help="frames in which the head jolts 3 mm away")
+    scan.add_argument("--jolts", type=whole_number, default=0, metavar="N", help="frames in which the head jolts 3 mm away")
     scan.add_argument("--tilt", type=float, default=0.0, metavar="DEG", help="gantry tilt of the DICOM series")
     scan.add_argument("--uneven", action="store_true", help="uneven slice spacing in the DICOM series")
     scan.add_argument("--kernel", choices=KERNELS, default="white", help="noise spectrum (default white)")
@@ -213,39 +214,3 @@ def run_kudo(options: argparse.Namespace) -> int:
     if options.progress != "json":
         print(f"  phantom in {options.out_dir}. Simulated, research use only.")
     return 0
-
-
-def positive(text: str) -> float:
-    value = float(text)
-    if not np.isfinite(value) or value <= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0")
-    return value
-
-
-def not_negative(text: str) -> float:
-    value = float(text)
-    if not np.isfinite(value) or value < 0:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a number of at least 0")
-    return value
-
-
-def not_negative_int(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 0")
-    return value
-
-
-def count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
-    return value
-
-
-def triple(text: str) -> tuple[float, float, float]:
-    try:
-        x, y, z = (float(part) for part in text.split(","))
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(f"'{text}' must be three numbers X,Y,Z") from problem
-    return x, y, z
