@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import scipy
@@ -451,6 +451,7 @@ def provenance(grid: TimeSeries, header: dict, notes, bolus: Bolus, vessels: Ves
             "vof_source": vessels.vof.source if vessels.vof else None,
             "venous_scaling": vessels.scaling.factor,
             "venous_scaling_reason": vessels.scaling.reason,
+            "input_error": None if vessels.input_error is None else asdict(vessels.input_error),
         },
         "bolus": {"arrival_s": bolus.arrival_s, "baseline_frames": list(bolus.baseline_frames), "noise_hu": bolus.noise_hu},
         "notes": [f"{message}" for _, message in notes],

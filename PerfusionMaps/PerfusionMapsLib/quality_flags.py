@@ -169,7 +169,7 @@ UNCERTAIN_SHARE, UNCERTAIN_ML = 0.125, 6.0
 WARNING_NOTES = {"content_time_used", "rescale_missing", "lossy_compression", "derived_images", "times_contradicted"}
 """Notes of the readers that put the numbers in doubt; all others are information."""
 
-LESION_CODES = ("reference_both_hemispheres", "no_reference", "bilateral_hypoperfusion", "threshold_sensitive")
+LESION_CODES = ("reference_both_hemispheres", "no_reference", "bilateral_hypoperfusion", "threshold_sensitive", "uncertain_volume")
 """Codes that depend on the thresholds and are judged anew when one moves."""
 
 
@@ -187,7 +187,7 @@ def quality_flags(seen: Observations, lesions: Lesions | None = None) -> tuple[Q
         *vessel_flags(seen),
         *motion_flags(seen),
         *image_flags(seen),
-        *((*lesion_flags(lesions), *volume_flags(seen, lesions)) if lesions is not None else ()),
+        *(lesion_flags(lesions, (seen.hypoperfusion_error_ml, seen.core_error_ml), seen.lasting_motion_mm) if lesions is not None else ()),
         *(QualityFlag(code, Severity.WARNING if code in WARNING_NOTES else Severity.INFO, message) for code, message in seen.notes),
     ]
     return by_severity(flags)
@@ -404,8 +404,17 @@ def image_flags(seen: Observations) -> list[QualityFlag]:
     return flags
 
 
-def lesion_flags(lesions: Lesions) -> list[QualityFlag]:
-    """What the thresholded maps themselves tell; judged anew when a threshold moves."""
+def lesion_flags(lesions: Lesions, errors_ml=(None, None), lasting_motion_mm: float | None = None) -> list[QualityFlag]:
+    """What the thresholded maps themselves tell; judged anew when a threshold moves.
+
+    Parameters
+    ----------
+    lesions : Lesions
+    errors_ml : pair of (float or None)
+        Standard errors of hypoperfusion and core, mL; `volume_errors.volume_errors_ml`.
+    lasting_motion_mm : float, optional
+        `volume_errors.lasting_motion_mm`.
+    """
     flags = []
     reference = lesions.reference
     if reference.flow is None:
@@ -444,20 +453,20 @@ def lesion_flags(lesions: Lesions) -> list[QualityFlag]:
                 f"{volume_ml:.0f} mL of hypoperfusion by {change_ml:.0f} mL.",
             )
         )
-    return flags
+    return flags + _volume_flags(lesions, errors_ml, lasting_motion_mm)
 
 
-def volume_flags(seen: Observations, lesions: Lesions) -> list[QualityFlag]:
+def _volume_flags(lesions: Lesions, errors_ml, lasting_motion_mm: float | None) -> list[QualityFlag]:
     """What is known of the errors put together: how far the volumes may be off."""
     found = []
     for name, mask, error_ml in (
-        ("hypoperfusion", lesions.hypoperfusion, seen.hypoperfusion_error_ml),
-        ("core", lesions.core, seen.core_error_ml),
+        ("hypoperfusion", lesions.hypoperfusion, errors_ml[0]),
+        ("core", lesions.core, errors_ml[1]),
     ):
         volume_ml = lesions.volume_ml(mask)
         if volume_ml is None or not _finite(error_ml):
             continue
-        share = math.hypot(BASE_ERROR, ERROR_PER_MM * (seen.lasting_motion_mm or 0.0))
+        share = math.hypot(BASE_ERROR, ERROR_PER_MM * (lasting_motion_mm or 0.0))
         error_ml = math.hypot(error_ml, share * volume_ml)
         if error_ml > max(UNCERTAIN_SHARE * volume_ml, UNCERTAIN_ML):
             found.append(f"{name} {volume_ml:.0f} +- {error_ml:.0f} mL")

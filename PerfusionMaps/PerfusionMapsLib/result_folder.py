@@ -29,6 +29,7 @@ from .perfusion_metrics import SCHEMA, VenousTransit, json_ready, metrics_docume
 from .perfusion_options import Thresholds
 from .perfusion_result import MAP_UNITS, PerfusionResult
 from .quality_flags import LESION_CODES, QualityFlag, Severity, by_severity, lesion_flags
+from .volume_errors import lasting_motion_mm, volume_errors_ml
 
 __all__ = [
     "assemble",
@@ -196,6 +197,8 @@ def recompute(result: PerfusionResult, thresholds: Thresholds, found: Lesions | 
     kept = [
         QualityFlag(flag["code"], Severity(flag["severity"]), flag["message"]) for flag in old["qc"] if flag["code"] not in LESION_CODES
     ]
+    error = result.provenance.get("vessels", {}).get("input_error") or {}
+    errors_ml = volume_errors_ml(result.maps, found, error.get("tmax_s"), error.get("flow"))
     metrics = metrics_document(
         found,
         result.maps,
@@ -205,7 +208,7 @@ def recompute(result: PerfusionResult, thresholds: Thresholds, found: Lesions | 
         reference_cbf=old["reference"]["cbf"],
         venous=VenousTransit(pvt["sss_tmax_s"], pvt["torcula_tmax_s"], pvt["aif_vof_peak_s"], truncated=seen and pvt["positive"] is None),
         absolute_calibrated=old["absolute_calibrated"],
-        flags=by_severity([*kept, *lesion_flags(found)]),
+        flags=by_severity([*kept, *lesion_flags(found, errors_ml, lasting_motion_mm(result.motion))]),
         age_years=dawn["age_years"],
         nihss=dawn["nihss"],
     )

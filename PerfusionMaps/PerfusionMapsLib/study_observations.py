@@ -7,14 +7,14 @@ from CTPerfusionSuiteLib.volumes import TimeSeries
 
 from .bolus_arrival import Bolus, noise_floor
 from .bolus_shapes import bolus_shapes, fit_curves
-from .input_error import InputError
 from .input_functions import InputFunction
-from .lesions import LEFT, NORMAL_TMAX_S, RIGHT, Lesions, large_clusters
+from .lesions import LEFT, NORMAL_TMAX_S, RIGHT, Lesions
 from .perfusion_metrics import VenousTransit
 from .quality_flags import Observations
 from .residue_dictionary import DELAY_S, MEAN_TRANSIT_S
 from .truncation import truncation_score
 from .venous_sinuses import VenousSinuses
+from .volume_errors import lasting_motion_mm, volume_errors_ml
 
 FIRST_PASS_S = 20.0
 """From arterial arrival to the end of the first pass through tissue, seconds."""
@@ -66,7 +66,8 @@ def observations(
     normal = found.tissue & (maps["tmax"] <= NORMAL_TMAX_S)
     sides = [maps["delay"][normal & (hemisphere == side)] for side in (LEFT, RIGHT)]
     moved = motion.moved if motion is not None else None
-    errors_ml = (None, None) if vessels.input_error is None else volume_errors_ml(maps, found, vessels.input_error)
+    error = vessels.input_error
+    errors_ml = (None, None) if error is None else volume_errors_ml(maps, found, error.tmax_s, error.flow)
     return Observations(
         baseline_frames=len(bolus.baseline_frames),
         baseline_s=float(np.ptp(frame_times[list(bolus.baseline_frames)])),
@@ -87,7 +88,7 @@ def observations(
         frames=len(times),
         frames_dropped=moved.frames_dropped if moved else None,
         motion_corrected=motion is not None,
-        lasting_motion_mm=lasting_motion_mm(motion) if motion is not None else None,
+        lasting_motion_mm=lasting_motion_mm(motion),
         sampling_median_s=float(np.median(passing)) if passing.size else None,
         sampling_max_s=float(passing.max()) if passing.size else None,
         coverage_mm=grid.geometry.size[2] * grid.geometry.spacing[2],
@@ -97,35 +98,11 @@ def observations(
         noise_hu=float(np.median(noise)) if noise.size else None,
         starved_fraction=float(np.mean(noise > 2.0 * np.median(noise))) if noise.size else None,
         reference_cbf=found.reference.flow,
-        tmax_error_s=vessels.input_error.tmax_s if vessels.input_error is not None else None,
+        tmax_error_s=None if error is None else error.tmax_s,
         hypoperfusion_error_ml=errors_ml[0],
         core_error_ml=errors_ml[1],
         notes=tuple(notes),
     )
-
-
-def volume_errors_ml(maps: dict[str, np.ndarray], found: Lesions, error: InputError) -> tuple[float, float | None]:
-    """Standard errors, mL, of hypoperfusion and of core (None without one): the volumes measured anew at thresholds moved by the errors."""
-    tmax_s, rcbf = found.thresholds.tmax_s, found.thresholds.rcbf
-    minimum = int(np.ceil(found.thresholds.minimum_cluster_ml / found.voxel_volume_ml - 1e-6))
-    tmax, flow = np.where(found.tissue, maps["tmax"], -np.inf), maps["rcbf"]
-
-    def volumes(later_s: float, lower: float) -> np.ndarray:
-        hypoperfusion = large_clusters(tmax > tmax_s + later_s, minimum)
-        core = large_clusters(hypoperfusion & (flow < rcbf * (1.0 - lower)), minimum)
-        return found.voxel_volume_ml * np.array([np.count_nonzero(hypoperfusion), np.count_nonzero(core)])
-
-    by_time = 0.5 * np.abs(volumes(-error.tmax_s, 0.0) - volumes(error.tmax_s, 0.0))
-    by_flow = 0.5 * np.abs(volumes(0.0, -error.flow) - volumes(0.0, error.flow))
-    hypoperfusion, core = np.hypot(by_time, by_flow)
-    return float(hypoperfusion), None if found.core is None else float(core)
-
-
-def lasting_motion_mm(motion: Motion) -> float:
-    """Mean over the kept frames of the largest displacement in the head, mm."""
-    kept = ~np.asarray(motion.bad, bool)
-    moved = np.asarray(motion.max_displacement_mm)[kept]
-    return float(np.mean(moved)) if moved.size else 0.0
 
 
 def venous_transit(vessels, sinuses: VenousSinuses, tmax: np.ndarray) -> VenousTransit:

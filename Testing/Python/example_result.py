@@ -4,10 +4,9 @@ Nothing here is deconvolved: maps, masks and curves are written down as function
 whichever way the grid's axes point.  Numbers and lesion masks come from the same functions that real studies use.
 """
 
-from types import SimpleNamespace
-
 import numpy as np
 
+from CTPerfusionSuiteLib.rigid_motion import Motion
 from CTPerfusionSuiteLib.volumes import Geometry
 from PerfusionMapsLib.input_functions import InputFunction
 from PerfusionMapsLib.lesions import LEFT, RIGHT, lesions
@@ -124,8 +123,8 @@ def example_result(geometry: Geometry | None = None, *, lesion: bool = True, cal
     )
 
 
-def example_motion(times, slabs: int = 1) -> SimpleNamespace:
-    """A drift with two sudden nods, in the shape of `CTPerfusionSuiteLib.registration.Motion`."""
+def example_motion(times, slabs: int = 1) -> Motion:
+    """A drift with two sudden nods."""
     frames = len(times)
     drift = np.linspace(0, 1, frames)[:, None, None]
     translations = drift * np.array([0.4, -1.1, 0.8]) + 0.06 * np.sin(np.arange(frames))[:, None, None]
@@ -134,7 +133,19 @@ def example_motion(times, slabs: int = 1) -> SimpleNamespace:
     bad = np.zeros((frames, slabs), bool)
     bad[[frames // 2, frames // 2 + 1]] = True
     translations[bad], rotations[bad] = (3.0, 5.0, 4.0), (6.0, 1.0, 2.0)
-    return SimpleNamespace(times=np.asarray(times, float), translations_mm=translations, rotations_deg=rotations, bad=bad)
+    return Motion(
+        times=np.asarray(times, float),
+        translations_mm=translations,
+        rotations_deg=rotations,
+        centers_lps=np.zeros((slabs, 3)),
+        slabs=np.arange(slabs),
+        max_displacement_mm=np.linalg.norm(translations, axis=2) + 80.0 * np.radians(np.linalg.norm(rotations, axis=2)),
+        bad=bad,
+        mismatch=np.zeros((frames, slabs)),
+        estimated=np.ones(slabs, bool),
+        reference_frames=((0, 1),) * slabs,
+        reference="the mean of the frames before the bolus",
+    )
 
 
 def _texture(random, geometry) -> np.ndarray:

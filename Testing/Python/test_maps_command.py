@@ -116,6 +116,20 @@ def test_masks_and_volumes_are_recomputed_from_the_folder_alone(result):
     assert "hypoperf_mask_tmax4" in wider.masks
 
 
+def test_uncertain_volumes_are_judged_anew_when_a_threshold_moves(result):
+    opened = open_result(result)
+    vessels = {**opened.provenance["vessels"], "input_error": {"tmax_s": 2.0, "flow": 0.1}}
+    doubtful = replace(opened, provenance={**opened.provenance, "vessels": vessels})
+    told = {}
+    for tmax_s in (5.0, 7.0):
+        moved = recompute(doubtful, Thresholds(tmax_s))
+        messages = [flag["message"] for flag in moved.metrics["qc"] if flag["code"] == "uncertain_volume"]
+        told[tmax_s] = messages[0]
+        assert len(messages) == 1 and f"hypoperfusion {moved.metrics['volumes_ml']['hypoperfusion']:.0f} +-" in messages[0]
+    assert told[5.0] != told[7.0]
+    assert "uncertain_volume" not in [flag["code"] for flag in recompute(opened, Thresholds(5.0)).metrics["qc"]]
+
+
 def test_dicom_objects_come_when_asked_for(result):
     names = {path.name for path in (result / "dicom").iterdir()}
     assert {"cbf.dcm", "tmax.dcm", "lesions_seg.dcm"} <= names
