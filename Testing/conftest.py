@@ -15,7 +15,7 @@ def running_slicer_host():
 
     if launch.missing():
         pytest.skip(f"the stand-in Slicer needs {' and '.join(launch.missing())}: pip install slicer-core 'PySide6-Essentials<6.12'")
-    return launch.start([TESTING.parent / name for name in ("CTPerfusionSuite", "PerfusionMaps")])
+    return launch.start([TESTING.parent / name for name in ("CTPerfusionSuite", "PerfusionMaps", "StrokeSegmentation")])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`slicer.app`, `slicer.modules` and the main window around a real scene with its real logics."""
 
-import os
-import sys
+import pathlib
 import tempfile
 import types
 
@@ -10,112 +9,98 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 
 from SlicerHost import views
-from SlicerHost.application_names import StandIn, does_nothing, gives
-from SlicerHost.data_files import qSlicerIOManager
-from SlicerHost.layout_manager import qSlicerLayoutManager
-
-LOGICS = {  # module -> class of its logic
-    "Colors": "vtkSlicerColorLogic",
-    "Data": "vtkSlicerDataModuleLogic",
-    "Markups": "vtkSlicerMarkupsLogic",
-    "Models": "vtkSlicerModelsLogic",
-    "Plots": "vtkSlicerPlotsLogic",
-    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
-    "Sequences": "vtkSlicerSequencesLogic",
-    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
-    "Tables": "vtkSlicerTablesLogic",
-    "Terminologies": "vtkSlicerTerminologiesModuleLogic",
-    "Texts": "vtkSlicerTextsLogic",
-    "Transforms": "vtkSlicerTransformLogic",
-    "Units": "vtkSlicerUnitsLogic",
-    "Volumes": "vtkSlicerVolumesLogic",
-}
-
-
-class ModulePanel(QtWidgets.QWidget):
-    """The (empty) panel of one of the application's own modules."""
-
-    _enter = _leave = does_nothing
+from SlicerHost.application_names import APPLICATION, StandIn, does_nothing, gives, refuse
+from SlicerHost.widgets import qSlicerWidget
 
 
 class qSlicerLoadableModule(StandIn):
     """A module of the application itself: its name, its logic and an empty panel."""
 
-    _slicer_name = "slicer.qSlicerLoadableModule"
+    def __init__(self, name, logic=None):
+        self.name, self.title, self._logic, self._panel = name, name, logic, qSlicerWidget()
+        setattr(slicer.modules, name.lower(), self)
+        slicer.app._modules[name] = self
 
-    def __init__(self, name, logic):
-        self.name, self.title, self._logic, self._panel = name, name, logic, ModulePanel()
-        self.autoShowToolBar, self.toolBarVisible = True, False
-
-    logic, widgetRepresentation, setToolBarActiveBrowserNode = gives("_logic"), gives("_panel"), does_nothing
+    logic, widgetRepresentation = gives("_logic"), gives("_panel")
 
 
-class qSlicerModuleManager:
-    """Modules by name."""
+class qSlicerIOManager(StandIn):
+    """Reads and writes scenes and sequences for slicer.util's load and save functions; writes any node."""
+
+    def fileWriterFileType(self, node):
+        return node.GetClassName()
+
+    def loadNodes(self, file_type, properties, loaded, messages=None):
+        """Append the nodes of one file to a vtkCollection; False on failure."""
+        path = properties["fileName"]
+        properties.clear()  # slicer.util's default argument must not carry over
+        if file_type == "SceneFile":
+            return slicer.mrmlScene.ReadFromMRB(path, False, messages)
+        if file_type != "SequenceFile":
+            refuse("reading of files", file_type, (file_type,))
+        logic, browser = slicer.modules.sequences.logic(), slicer.vtkMRMLSequenceBrowserNode()
+        sequence = logic.AddSequence(path)
+        if sequence is None:
+            return False
+        slicer.mrmlScene.AddNode(browser).SetAndObserveMasterSequenceNodeID(sequence.GetID())
+        logic.UpdateProxyNodesFromSequences(browser)
+        loaded.AddItem(sequence)
+        return True
+
+    def saveNodes(self, file_type, properties, messages=None):
+        """Write one node, or the scene as .mrb or .mrml."""
+        name, node, scene = str(properties["fileName"]), slicer.mrmlScene.GetNodeByID(properties.get("nodeID") or ""), slicer.mrmlScene
+        properties.clear()
+        if file_type == "SceneFile" and name.endswith(".mrb"):
+            return bool(scene.WriteToMRB(name, vtk.vtkImageData(), messages))
+        if file_type == "SceneFile":
+            scene.SetURL(name)
+            return bool(scene.Commit())
+        if node.GetStorageNode() is None:
+            node.AddDefaultStorageNode()
+        node.GetStorageNode().SetFileName(name)
+        return bool(node.GetStorageNode().WriteData(node))
+
+
+class qSlicerMainWindow(QtWidgets.QMainWindow):
+    """Module panel on the left, views in the middle; the window is its own module selector."""
 
     def __init__(self):
-        self._modules = {}
+        super().__init__()
+        self.objectName, self.windowTitle = "qSlicerMainWindow", "3D Slicer"
+        self._panel, self._module, dock = QtWidgets.QScrollArea(), None, QtWidgets.QDockWidget()
+        self._panel.setWidgetResizable(True)
+        dock.setTitleBarWidget(QtWidgets.QWidget())
+        dock.setWidget(self._panel)
+        self.addDockWidget(QtCore.Qt.LeftDockWidgetArea, dock)
+        slicer.app._layout_manager = views.qSlicerLayoutManager(self, slicer.app.applicationLogic())
+        self.resize(1400, 900)
+        self._panel.setFixedWidth(400)
+        self.show()
 
-    def module(self, name):
-        return self._modules.get(name)
+    selectedModule = property(lambda self: self._module.name if self._module else "")
 
-    def loadedModuleNames(self):
-        return tuple(self._modules)
-
-    def factoryManager(self):
+    def moduleSelector(self):
         return self
 
-    modulesNames, connect, disconnect = loadedModuleNames, does_nothing, does_nothing
-
-
-class ModuleSelector(QtWidgets.QWidget):
-    """Enters and leaves modules; the panel shows the module that is entered."""
-
-    def __init__(self, panel):
-        super().__init__()
-        self._panel, self._selected = panel, None
-
-    selectedModule = property(lambda self: self._selected.name if self._selected else "")
-
     def selectModule(self, name):
+        """Leave the module that is entered, show and enter another."""
         module = slicer.app.moduleManager().module(name)
-        if module is None or self._selected is module:
+        if module is None or self._module is module:
             return
-        if self._selected:
-            self._selected.widgetRepresentation()._leave()
-        self._selected = module
+        if self._module:
+            self._module.widgetRepresentation()._enter(False)
+        self._module = module
         self._panel.takeWidget()
         self._panel.setWidget(module.widgetRepresentation())
         module.widgetRepresentation().show()
         module.widgetRepresentation()._enter()
 
 
-class qSlicerMainWindow(QtWidgets.QMainWindow):
-    """Module panel on the left, views in the middle."""
-
-    def __init__(self):
-        super().__init__()
-        self.objectName, self.windowTitle = "qSlicerMainWindow", "3D Slicer"
-        panel, dock, frame = QtWidgets.QScrollArea(), QtWidgets.QDockWidget(), QtWidgets.QWidget()
-        panel.setWidgetResizable(True)
-        dock.setTitleBarWidget(QtWidgets.QWidget())
-        dock.setWidget(panel)
-        self.addDockWidget(QtCore.Qt.LeftDockWidgetArea, dock)
-        QtWidgets.QVBoxLayout(frame).setContentsMargins(0, 0, 0, 0)
-        self.setCentralWidget(frame)
-        self._selector = ModuleSelector(panel)
-        self.resize(1400, 900)
-        self.resizeDocks([dock], [400], QtCore.Qt.Horizontal)
-
-    moduleSelector = gives("_selector")
-
-
 class app(QtWidgets.QApplication):
     """`slicer.app`; named so because its names are listed under slicer.app."""
 
     startupCompleted = QtCore.Signal()
-    majorVersion, minorVersion, revision, repositoryRevision, releaseType, arch = 5, 13, "34908", "34908", "Preview", "amd64"
-    mainApplicationName, mainApplicationMajorVersion, mainApplicationMinorVersion = "Slicer", 5, 13
 
     def __init__(self):
         super().__init__(["Slicer"])
@@ -123,39 +108,14 @@ class app(QtWidgets.QApplication):
         self._folder = tempfile.TemporaryDirectory(prefix="SlicerHost", ignore_cleanup_errors=True)
         QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
         QtCore.QSettings.setPath(QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, self._folder.name)
-        self._layout_manager, self._window, self._testing = None, None, True
-        self._modules, self._io, self._logic = qSlicerModuleManager(), qSlicerIOManager(), slicer.vtkSlicerApplicationLogic()
-        self._make_python_slicer()
+        self._layout_manager, self._window, self._testing, self._options = None, None, True, types.SimpleNamespace()
+        self._modules, self._io, self._logic = {}, qSlicerIOManager(), slicer.vtkSlicerApplicationLogic()
+        self._manager, self._settings = types.SimpleNamespace(module=self._modules.get), QtCore.QSettings()
 
-    temporaryPath = cachePath = slicerHome = property(lambda self: self._folder.name)
-    launcherExecutableFilePath = property(lambda self: sys.executable)
-    applicationLogic, layoutManager, moduleManager = gives("_logic"), gives("_layout_manager"), gives("_modules")
-    coreIOManager, ioManager, testingEnabled = gives("_io"), gives("_io"), gives("_testing")
-    pauseRender = resumeRender = setRenderPaused = pythonConsole = does_nothing
-
-    def commandOptions(self):
-        return types.SimpleNamespace(runPythonAndExit=False)
-
-    def _make_python_slicer(self):
-        """bin/PythonSlicer on the PATH: this interpreter."""
-        folder, windows = os.path.join(self.slicerHome, "bin"), sys.platform == "win32"
-        os.makedirs(folder)
-        script = os.path.join(folder, "PythonSlicer.cmd" if windows else "PythonSlicer")
-        with open(script, "w", encoding="utf-8") as file:
-            file.write(f'@"{sys.executable}" %*\n' if windows else f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-        os.chmod(script, 0o755)
-        os.environ["PATH"] = folder + os.pathsep + os.environ["PATH"]
-
-    def mrmlScene(self):
-        return slicer.mrmlScene
-
-    def settings(self):
-        return QtCore.QSettings()
-
-    userSettings = revisionUserSettings = settings
-
-    def startupEnvironment(self):
-        return QtCore.QProcessEnvironment.systemEnvironment()
+    temporaryPath = cachePath = property(lambda self: self._folder.name)
+    applicationLogic, layoutManager, moduleManager = gives("_logic"), gives("_layout_manager"), gives("_manager")
+    coreIOManager, testingEnabled, commandOptions = gives("_io"), gives("_testing"), gives("_options")
+    pauseRender, resumeRender, settings, userSettings = does_nothing, does_nothing, gives("_settings"), gives("_settings")
 
 
 def make_scene(application):
@@ -164,84 +124,52 @@ def make_scene(application):
     slicer.mrmlScene, slicer.app = scene, application
     slicer.modules = types.SimpleNamespace(dicomPlugins={}, sampleDataSources={})
     cache, data = slicer.vtkCacheManager(), slicer.vtkDataIOManager()  # scene bundles are unpacked in the cache
-    folder = os.path.join(application.temporaryPath, "cache")
-    os.makedirs(folder)
-    with open(os.path.join(folder, ".slicer-cache"), "w", encoding="utf-8"):
-        cache.SetRemoteCacheDirectory(folder)
+    folder = pathlib.Path(application.temporaryPath, "cache")
+    folder.mkdir()
+    (folder / ".slicer-cache").touch()
+    cache.SetRemoteCacheDirectory(str(folder))
     data.SetCacheManager(cache)
     scene.SetCacheManager(cache)
     scene.SetDataIOManager(data)
     logic.SetTemporaryPath(application.temporaryPath)
+    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)  # the wheel carries no color and terminology files
     logic.SetMRMLScene(scene)
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
     scene.AddNewNodeByClass("vtkMRMLCrosshairNode").SetSingletonTag("default")
-    for name, class_name in LOGICS.items():
+    for name, class_name in APPLICATION["logics"].items():
         module = qSlicerLoadableModule(name, getattr(slicer, class_name)())
         module.logic().SetMRMLApplicationLogic(logic)
         module.logic().SetMRMLScene(scene)
         logic.SetModuleLogic(name, module.logic())
-        setattr(slicer.modules, name.lower(), module)
-        application.moduleManager()._modules[name] = module
-    application.moduleManager()._modules["SegmentEditor"] = slicer.modules.segmenteditor = qSlicerLoadableModule("SegmentEditor", None)
+    qSlicerLoadableModule("SegmentEditor")
+    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_ERROR)
     logic.SetColorLogic(slicer.modules.colors.logic())
-    views.register_displayable_managers(logic)
-    _follow_subject_hierarchy(scene)
-    application._nodes = _keep_wrappers(scene)
+    application._nodes = _follow_nodes(scene)
 
 
-def _keep_wrappers(scene):
-    """The Python halves of all nodes of the scene, kept alive.
-
-    Garbage collection clears the observers of a wrapper that only a reference cycle held, though the node lives on, and
-    the next event would crash.
-    """
-    kept = set()
+def _follow_nodes(scene):
+    """Items in the subject hierarchy for data nodes that come and go; the Python halves of all nodes, whose observers need them."""
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def added(caller, event, node):
+    def came(caller, event, node):
         kept.add(node)
-
-    def changed(caller, event):
-        kept.clear()
-        kept.update(scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes()))
-
-    scene.AddObserver(scene.NodeAddedEvent, added)
-    for event in (scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
-        scene.AddObserver(event, changed)
-    changed(scene, None)
-    return kept
-
-
-def _follow_subject_hierarchy(scene):
-    """Data nodes get an item in the subject hierarchy when they come and lose it when they go."""
-    kinds = "Volume Segmentation Table Markups Model Sequence SequenceBrowser Text Transform PlotChart PlotSeries".split()
-
-    def add(node):
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-        wanted = any(node.IsA(f"vtkMRML{kind}Node") for kind in kinds) and not node.GetHideFromEditors()
-        if wanted and not hierarchy.GetItemByDataNode(node):
+        wanted = any(node.IsA(f"vtkMRML{kind}Node") for kind in APPLICATION["nodes_in_subject_hierarchy"]) and not node.GetHideFromEditors()
+        if wanted and not scene.IsImporting() and not hierarchy.GetItemByDataNode(node):
             hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def added(caller, event, node):
-        if not scene.IsImporting():
-            add(node)
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def leaving(caller, event, node):
+    def went(caller, event, node):
+        kept.discard(node)
         hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
         if hierarchy and not scene.IsClosing() and hierarchy.GetItemByDataNode(node):
             hierarchy.RemoveItem(hierarchy.GetItemByDataNode(node), False, False)
 
     def imported(caller, event):
-        for index in range(scene.GetNumberOfNodes()):
-            add(scene.GetNthNode(index))
+        for node in list(kept):
+            came(caller, event, node)
 
-    for event, call in ((scene.NodeAddedEvent, added), (scene.NodeAboutToBeRemovedEvent, leaving), (scene.EndImportEvent, imported)):
+    kept = set(map(scene.GetNthNode, range(scene.GetNumberOfNodes())))
+    for event, call in ((scene.NodeAddedEvent, came), (scene.NodeRemovedEvent, went), (scene.EndImportEvent, imported)):
         scene.AddObserver(event, call)
-
-
-def open_main_window(application):
-    application._window = window = qSlicerMainWindow()
-    application._layout_manager = qSlicerLayoutManager(window.centralWidget(), application.applicationLogic())
-    window.show()
+    return kept

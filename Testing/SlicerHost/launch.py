@@ -4,7 +4,6 @@ import importlib.util
 import os
 import sys
 import time
-import types
 
 _host = None
 
@@ -19,6 +18,7 @@ def start(folders=(), main_window=True):
     global _host
     if _host is None:
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+        sys.pyside6_option_python_enum = 2  # enums compare as the integers that PythonQt gives
         _host = Host(main_window)
     _host.add_modules(folders)
     return _host
@@ -32,35 +32,26 @@ class Host:
 
         sys.modules.update(qt_modules.make_modules())
         import slicer
-        import vtk
 
-        from SlicerHost import application, application_modules, dicom_modules, pythonqt, scripted_module
-        from SlicerHost.application_names import MODULES, NotImitated
+        from SlicerHost import application, pythonqt, scripted_modules, views
+        from SlicerHost.application_names import MODULES, refuse
 
-        self.application, self.modules, self._slicer, self._scripted = application.app(), {}, slicer, scripted_module
-        self.slot_errors, self.dialogs, self.answers = pythonqt.SLOT_ERRORS, qt_modules.DIALOGS, qt_modules.ANSWERS
-        self.click_sample, self.loadables_of = application_modules.click_sample, dicom_modules.loadables_of
+        self.application, self.modules, self._slicer, self._scripted = application.app(), {}, slicer, scripted_modules
+        self.slot_errors, self.dialogs = pythonqt.SLOT_ERRORS, qt_modules.DIALOGS
         for name in set(dir(slicer)) - MODULES["slicer"]:
             if not name.startswith("_"):
                 delattr(slicer, name)  # the wheel has slicer.util's functions here too, Slicer has not
-        slicer.selfTests, slicer.dicomDatabase = {}, None
-        _add_classes(slicer, qt_modules.STAND_INS)
-        for name, module in _modules(MODULES["slicer.parameterNodeWrapper"]).items():
+        slicer.dicomDatabase = None
+        slicer.__getattr__ = lambda name: refuse("slicer", name, MODULES["slicer"])
+        shown = {name: cls for source in (views, scripted_modules) for name, cls in vars(source).items()} | qt_modules.STAND_INS
+        vars(slicer).update((name, cls) for name, cls in shown.items() if name in MODULES["slicer"])
+        for name, module in scripted_modules.make_modules().items():
             sys.modules[name] = module
             if name.startswith("slicer."):
                 setattr(slicer, name.split(".")[1], module)
-
-        def absent(name):
-            if name in MODULES["slicer"]:
-                raise NotImitated(f"slicer.{name} exists in Slicer, the test host does not imitate it")
-            raise AttributeError(f"module 'slicer' has no attribute '{name}' in Slicer")
-
-        slicer.__getattr__ = absent
-        vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)  # the wheel carries no color and terminology files
         application.make_scene(self.application)
-        vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_ERROR)
         if main_window:
-            application.open_main_window(self.application)
+            self.application._window = application.qSlicerMainWindow()
 
     def add_modules(self, folders):
         new = [os.path.abspath(folder) for folder in folders if os.path.basename(os.path.abspath(folder)) not in self.modules]
@@ -92,7 +83,12 @@ class Host:
 
     def run_test(self, name):
         """Run <Module>Test as Reload & Test would; raises what fails."""
-        self._scripted.run_module_test(name)
+        self.modules[name].runTest()
+
+    def click_sample(self, name):
+        """Press the button of a sample data set."""
+        source = self._scripted.SampleDataLogic().sourceForSampleName(name)
+        return source.customDownloader(source)
 
     def wait(self, condition, seconds=10.0):
         """Process events until condition(); False when the time is over."""
@@ -104,28 +100,11 @@ class Host:
             time.sleep(0.002)
         return True
 
-    def picture(self, path, widget=None):
-        """PNG of a widget (default: the whole window) with its rendered views."""
-        from SlicerHost.views import grab
-
-        grab(widget or self.application._window).save(str(path))
-
     def slice_pixels(self, view="Red", size=(400, 400)):
         """RGB pixels (rows, columns, 3) uint8 of a slice view of a given size; slicer.util.resetSliceViews() fits it."""
         widget = self.application.layoutManager().sliceWidget(view).sliceView()
         widget.resize(*size)
         return widget._image()
-
-    def click(self, ras):
-        """A click in a slice view at a world position: in place mode the new control point's index, else -1."""
-        logic = self.application.applicationLogic()
-        interaction, node_id = logic.GetInteractionNode(), logic.GetSelectionNode().GetActivePlaceNodeID()
-        if interaction.GetCurrentInteractionMode() != interaction.Place or not node_id:
-            return -1
-        index = self._slicer.mrmlScene.GetNodeByID(node_id).AddControlPoint(list(ras))
-        if not interaction.GetPlaceModePersistence():
-            interaction.SetCurrentInteractionMode(interaction.ViewTransform)
-        return index
 
     def drag(self, markups, index, positions):
         """Drag a control point along world positions, with the events a mouse gives."""
@@ -139,24 +118,3 @@ class Host:
         """Move the mouse over a slice view to a world position."""
         self._slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCursorPositionRAS(list(ras))
         self.application.processEvents()
-
-
-def _add_classes(slicer, stand_ins):
-    from SlicerHost import interaction_widgets, scene_widgets, scripted_module, views
-
-    for source in (vars(scene_widgets), vars(interaction_widgets), views.exported(), vars(scripted_module)):
-        for name, cls in source.items():
-            if name.startswith(("qMRML", "qSlicer")):
-                setattr(slicer, name, cls)
-                stand_ins.setdefault(name, cls)
-
-
-def _modules(wrapper_names):
-    """{module name: module} of everything that is imported by name."""
-    from SlicerHost import application_modules, dicom_modules, parameter_annotations, parameter_node, scripted_module
-
-    wrapper = types.ModuleType("slicer.parameterNodeWrapper")
-    for source in (parameter_annotations, parameter_node):
-        vars(wrapper).update({name: value for name, value in vars(source).items() if name in wrapper_names})
-    made = {"slicer.parameterNodeWrapper": wrapper, "slicer.ScriptedLoadableModule": scripted_module.as_module()}
-    return made | application_modules.make_modules() | dicom_modules.make_modules()

@@ -1,7 +1,6 @@
-"""Slice, 3D, plot and table views, drawn off-screen by the real slice logic, displayable managers and VTK.
+"""Slice and plot views, drawn off-screen, each in an event of its own, by the real displayable managers, and the layout manager."""
 
-One class serves the widgets of every kind of view: the list of names lets each offer only what Slicer's offers.
-"""
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import slicer
@@ -9,99 +8,64 @@ import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 from vtk.util.numpy_support import vtk_to_numpy
 
-from SlicerHost.application_names import does_nothing, gives
-from SlicerHost.scene_widgets import _SceneHolder, observe
-
-_SLICE = ("VolumeGlyphSlice", "ModelSlice", "Crosshair", "OrientationMarker", "Ruler", "Segmentations2D", "Markups", "ColorLegend")
-_THREE_D = ("Camera", "View", "Model", "Segmentations3D", "Markups", "ColorLegend")
-_COLORS = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C", "1": "#7483E6"}
-
-
-def register_displayable_managers(application_logic):
-    for factory_class, names in (
-        (slicer.vtkMRMLSliceViewDisplayableManagerFactory, _SLICE),
-        (slicer.vtkMRMLThreeDViewDisplayableManagerFactory, _THREE_D),
-    ):
-        factory = factory_class.GetInstance()
-        factory.SetMRMLApplicationLogic(application_logic)
-        for name in names:
-            kind, dimension = (name[:-2], name[-2:]) if name[-1] == "D" else (name, "")
-            factory.RegisterDisplayableManager(f"vtkMRML{kind}DisplayableManager{dimension}")
+from SlicerHost.application_names import APPLICATION, does_nothing, gives
+from SlicerHost.widgets import observe, row_of
 
 
 class _RenderedView(QtWidgets.QWidget):
     """A widget whose picture is an off-screen VTK window of the same size."""
 
-    def __init__(self, parent=None):
-        super().__init__(parent)
+    def __init__(self, node):
+        super().__init__()
         self.setMinimumSize(80, 80)
-        self.setSizePolicy(QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Expanding)
+        self._node, self._picture, self._timer = node, None, QtCore.QTimer(self, singleShot=True, interval=15)
         self._window, self._renderer, self._interactor = vtk.vtkRenderWindow(), vtk.vtkRenderer(), vtk.vtkGenericRenderWindowInteractor()
         self._window.SetOffScreenRendering(1)
         self._window.SetMultiSamples(0)
         self._window.AddRenderer(self._renderer)
         self._interactor.SetRenderWindow(self._window)
         self._interactor.Initialize()
-        self._picture, self._timer = None, QtCore.QTimer(self)
-        self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._redraw)
+        observe(self, node, ["ModifiedEvent"], self._timer.start)
 
-    def _show(self, node, factory):
-        self._node = node
-        self._managers = factory.GetInstance().InstantiateDisplayableManagers(self._renderer)
-        self._managers.SetMRMLDisplayableNode(node)
-        observe(self, self._managers, ["UpdateEvent"], self.scheduleRender)
-
-    renderWindow, interactor, _prepare = gives("_window"), gives("_interactor"), does_nothing
-
-    def _render(self):
-        size = max(self.width, 80), max(self.height, 80)
-        self._window.SetSize(*size)
-        self._prepare(*size)
-        self._window.Render()
-
-    def forceRender(self):
-        self._redraw()
-
-    def scheduleRender(self):
-        """Render in an event of its own, as each view of the application does."""
-        if not self._timer.active:
-            self._timer.start(15)
+    _prepare = does_nothing
 
     def _redraw(self):
         self._picture = self._image()
         self.update()
 
+    forceRender = _redraw
+
     def _image(self):
         """Rendered RGB picture (rows, columns, 3) uint8, first row on top."""
-        self._render()
-        grab = vtk.vtkWindowToImageFilter()
-        grab.SetInput(self._window)
-        grab.ReadFrontBufferOff()
-        grab.Update()
-        columns, rows, _one = grab.GetOutput().GetDimensions()
-        return np.ascontiguousarray(vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars()).reshape(rows, columns, 3)[::-1])
+        columns, rows, pixels = self.width, self.height, vtk.vtkUnsignedCharArray()
+        self._window.SetSize(columns, rows)
+        self._prepare(columns, rows)
+        self._window.Render()
+        self._window.GetPixelData(0, 0, columns - 1, rows - 1, 0, pixels, 0)
+        return np.ascontiguousarray(vtk_to_numpy(pixels).reshape(rows, columns, 3)[::-1])
 
     def paintEvent(self, event):
-        if self._picture is None or self._picture.shape[:2] != (max(self.height, 80), max(self.width, 80)):
+        if self._picture is None or self._picture.shape[:2] != (self.height, self.width):
             self._picture = self._image()
         rows, columns, _three = self._picture.shape
-        image = QtGui.QImage(self._picture.data, columns, rows, 3 * columns, QtGui.QImage.Format_RGB888)
-        QtGui.QPainter(self).drawImage(0, 0, image)
+        QtGui.QPainter(self).drawImage(0, 0, QtGui.QImage(self._picture.data, columns, rows, 3 * columns, QtGui.QImage.Format_RGB888))
 
 
 class qMRMLSliceView(_RenderedView):
-    def _show_slices(self, logic):
-        self._show(logic.GetSliceNode(), slicer.vtkMRMLSliceViewDisplayableManagerFactory)
-        self._logic, self._mapper, self._actor = logic, vtk.vtkImageMapper(), vtk.vtkActor2D()
+    def __init__(self, node, logic):
+        super().__init__(node)
+        self._managers = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance().InstantiateDisplayableManagers(self._renderer)
+        self._managers.SetMRMLDisplayableNode(node)
+        self._logic, self._composite = logic, logic.GetSliceCompositeNode()
+        self._mapper, self._actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
         self._mapper.SetColorWindow(255)
         self._mapper.SetColorLevel(127.5)
         self._actor.SetMapper(self._mapper)
         self._actor.GetProperty().SetDisplayLocationToBackground()
         self._renderer.AddViewProp(self._actor)
-        observe(self, logic, ["ModifiedEvent"], self.scheduleRender)
-
-    mrmlSliceNode = gives("_node")
+        observe(self, self._managers, ["UpdateEvent"], self._timer.start)
+        observe(self, logic, ["ModifiedEvent"], self._timer.start)
 
     def _prepare(self, width, height):
         if self._node.GetDimensions()[:2] != (width, height):
@@ -110,51 +74,26 @@ class qMRMLSliceView(_RenderedView):
         self._actor.SetVisibility(connection is not None)
         self._mapper.SetInputConnection(connection)
 
-    def convertXYZToRAS(self, xyz):
-        return self._node.GetXYToRAS().MultiplyPoint([*xyz, 1.0])[:3]
-
-    def convertRASToXYZ(self, ras):
-        inverse = vtk.vtkMatrix4x4()
-        vtk.vtkMatrix4x4.Invert(self._node.GetXYToRAS(), inverse)
-        return inverse.MultiplyPoint([*ras, 1.0])[:3]
-
-
-class qMRMLThreeDView(_RenderedView):
-    mrmlViewNode = gives("_node")
-
-    def resetFocalPoint(self):
-        self._renderer.ResetCamera()
-
-    resetCamera = resetFocalPoint
-
 
 class qMRMLPlotView(_RenderedView):
     """Line and scatter series of the chart that the plot view node names."""
 
-    _node = None
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._chart, actor = vtk.vtkChartXY(), vtk.vtkContextActor()
+    def __init__(self, node):
+        super().__init__(node)
+        self._followed, self._chart, actor = {None}, vtk.vtkChartXY(), vtk.vtkContextActor()
         actor.GetScene().SetRenderer(self._renderer)
         actor.GetScene().AddItem(self._chart)
         self._renderer.AddViewProp(actor)
         self._renderer.SetBackground(1, 1, 1)
 
-    mrmlPlotViewNode, chart = gives("_node"), gives("_chart")
-
-    def setMRMLPlotViewNode(self, node):
-        self._node, self._followed = node, set()
-        self._follow(node)
-
     def _follow(self, *nodes):
-        for node in set(nodes) - self._followed - {None}:
+        for node in set(nodes) - self._followed:
             observe(self, node, ["ModifiedEvent"], self._timer.start)
             self._followed.add(node)
 
     def _prepare(self, width, height):
         self._chart.ClearPlots()
-        chart = self._node and self._node.GetPlotChartNode()
+        chart = self._node.GetPlotChartNode()
         self._chart.SetVisible(bool(chart))
         if not chart:
             return
@@ -162,8 +101,7 @@ class qMRMLPlotView(_RenderedView):
         self._chart.SetShowLegend(bool(chart.GetLegendVisibility()))
         self._chart.GetAxis(vtk.vtkAxis.BOTTOM).SetTitle(chart.GetXAxisTitle() or "")
         self._chart.GetAxis(vtk.vtkAxis.LEFT).SetTitle(chart.GetYAxisTitle() or "")
-        for index in range(chart.GetNumberOfPlotSeriesNodes()):
-            series = chart.GetNthPlotSeriesNode(index)
+        for series in map(chart.GetNthPlotSeriesNode, range(chart.GetNumberOfPlotSeriesNodes())):
             self._follow(chart, series, series.GetTableNode())
             table, columns = series.GetTableNode() and series.GetTableNode().GetTable(), (series.GetXColumnName(), series.GetYColumnName())
             if not table or not table.GetNumberOfRows() or not all(name and table.GetColumnByName(name) for name in columns):
@@ -177,98 +115,99 @@ class qMRMLPlotView(_RenderedView):
         self._chart.RecalculateBounds()
 
 
-class qMRMLTableView(_SceneHolder, QtWidgets.QTableView):
-    """Cells of a table node as text."""
+class qMRMLPlotWidget(QtWidgets.QWidget):
+    """What the layout manager gives for a plot: the frame around its view."""
 
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._table_node, self._view_node, self._cells = None, None, QtGui.QStandardItemModel(self)
-        self.setModel(self._cells)
-
-    def mrmlTableNode(self):
-        return self._view_node.GetTableNode() if self._view_node else self._table_node
-
-    def setMRMLTableNode(self, node):
-        self._table_node = node
-        self._follow(node)
-
-    def setMRMLTableViewNode(self, node):
-        self._view_node = node
-        self._follow(node)
-
-    def _follow(self, node):
-        if node:
-            observe(self, node, ["ModifiedEvent"], self._fill)
-        self._fill()
-
-    def _fill(self):
-        node = self.mrmlTableNode()
-        table = node.GetTable() if node else vtk.vtkTable()
-        columns = range(table.GetNumberOfColumns())
-        self._cells.clear()
-        self._cells.setHorizontalHeaderLabels([table.GetColumnName(c) or "" for c in columns])
-        for row in range(table.GetNumberOfRows()):
-            self._cells.appendRow([QtGui.QStandardItem(table.GetValue(row, c).ToString()) for c in columns])
-
-
-class _ViewWidget(_SceneHolder, QtWidgets.QWidget):
-    """A view under a thin colored bar, as the application frames it."""
-
-    def __init__(self, node, view, logic=None):
+    def __init__(self, view):
         super().__init__()
-        self._node, self._view, self._logic = node, view, logic
-        bar = QtWidgets.QLabel(" " + (node.GetLayoutLabel() or ""))
-        bar.setStyleSheet(f"background: {_COLORS.get(node.GetLayoutName(), '#E1BA3C')}; color: black; font-size: 9px;")
-        bar.setFixedHeight(12)
-        column = QtWidgets.QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        column.addWidget(bar)
-        column.addWidget(view)
-        if isinstance(view, _RenderedView):
-            observe(self, node, ["ModifiedEvent"], lambda: view._timer.start(15))
+        self._view = view
+        row_of(self, view)
 
-    mrmlAbstractViewNode = mrmlSliceNode = mrmlViewNode = mrmlPlotViewNode = mrmlTableViewNode = gives("_node")
-    viewWidget = sliceView = threeDView = plotView = tableView = gives("_view")
-    sliceLogic = gives("_logic")
-
-    def mrmlSliceCompositeNode(self):
-        return self._logic.GetSliceCompositeNode()
-
-    def fitSliceToBackground(self):
-        self._logic.FitSliceToBackground()
-
-_NAMES = ("qMRMLSliceWidget", "qMRMLThreeDWidget", "qMRMLPlotWidget", "qMRMLTableWidget")
-WIDGETS = {name: type(name, (_ViewWidget,), {}) for name in _NAMES}
+    plotView = gives("_view")
 
 
-def grab(widget):
-    """Picture (QPixmap) of a widget with its views as they are now."""
-    QtWidgets.QApplication.processEvents()
-    for view in widget.findChildren(QtWidgets.QWidget):
-        if isinstance(view, _RenderedView) and view.isVisible():
-            view._redraw()
-    return widget.grab()
+class qMRMLSliceWidget(qMRMLPlotWidget):
+    """The same for a slice."""
+
+    sliceView, mrmlSliceNode, sliceLogic = gives("_view"), gives("_view._node"), gives("_view._logic")
+    mrmlSliceCompositeNode = gives("_view._composite")
 
 
-def view_widget(node, slice_logic):
-    """The widget that shows one view node of the layout."""
-    logic = None
-    if node.IsA("vtkMRMLSliceNode"):
-        view, logic = qMRMLSliceView(), slice_logic(node)
-        view._show_slices(logic)
-    elif node.IsA("vtkMRMLViewNode"):
-        view = qMRMLThreeDView()
-        view._show(node, slicer.vtkMRMLThreeDViewDisplayableManagerFactory)
-    elif node.IsA("vtkMRMLPlotViewNode"):
-        view = qMRMLPlotView()
-        view.setMRMLPlotViewNode(node)
-    else:
-        view = qMRMLTableView()
-        view.setMRMLTableViewNode(node)
-    return WIDGETS[type(view).__name__.replace("View", "Widget")](node, view, logic)
+class qSlicerLayoutManager(QtCore.QObject):
+    """`slicer.app.layoutManager()`: views arranged in the main window as the layout node's XML says; 3D views and tables stay empty."""
 
+    threeDViewCount = tableViewCount = 0
 
-def exported():
-    """{name: class} of what slicer.* and .ui files can name."""
-    return WIDGETS | {cls.__name__: cls for cls in (qMRMLSliceView, qMRMLThreeDView, qMRMLPlotView, qMRMLTableView)}
+    def __init__(self, window, application_logic):
+        super().__init__(window)
+        self._window, self._application_logic, self._widgets, self._logics = window, application_logic, {}, vtk.vtkCollection()
+        application_logic.SetSliceLogics(self._logics)
+        factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+        factory.SetMRMLApplicationLogic(application_logic)
+        for name in APPLICATION["slice_displayable_managers"]:
+            factory.RegisterDisplayableManager(name)
+        self._layout_logic, self._shown = slicer.vtkMRMLLayoutLogic(), None
+        self._layout_logic.SetMRMLScene(slicer.mrmlScene)
+        self._node = self._layout_logic.GetLayoutNode()
+        observe(self, self._node, ["ModifiedEvent"], self._arrange)
+        self.setLayout(self._node.SlicerLayoutFourUpView)
+
+    layoutLogic, mrmlSliceLogics = gives("_layout_logic"), gives("_logics")
+    layout = property(lambda self: self._node.GetViewArrangement())
+
+    def setLayout(self, identifier):
+        self._node.SetViewArrangement(identifier)
+
+    def _new_widget(self, node):
+        """The widget that shows a view node."""
+        if node.IsA("vtkMRMLPlotViewNode"):
+            return qMRMLPlotWidget(qMRMLPlotView(node))
+        if not node.IsA("vtkMRMLSliceNode"):
+            return QtWidgets.QLabel(node.GetClassName())
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLApplicationLogic(self._application_logic)
+        logic.SetMRMLScene(slicer.mrmlScene)
+        logic.SetSliceNode(node)
+        self._logics.AddItem(logic)
+        return qMRMLSliceWidget(qMRMLSliceView(node, logic))
+
+    def _build(self, element):
+        if element.tag == "view":
+            node = slicer.mrmlScene.GetSingletonNode(element.get("singletontag"), element.get("class"))
+            if node not in self._widgets:
+                self._widgets[node] = self._new_widget(node)
+            return self._widgets[node]
+        box = QtWidgets.QSplitter(QtCore.Qt.Vertical if element.get("type") == "vertical" else QtCore.Qt.Horizontal)
+        for item in element.findall("item"):
+            box.addWidget(self._build(item[0]))
+        box.setSizes([1000] * box.count())
+        return box
+
+    def _arrange(self):
+        description = self._node.GetCurrentLayoutDescription()
+        if not description or self.layout == self._shown:
+            return
+        self._shown = self.layout
+        for widget in self._widgets.values():
+            widget.setParent(None)
+        self._window.setCentralWidget(self._build(ElementTree.fromstring(description)))
+        for widget in self._widgets.values():
+            widget.setVisible(widget.parent() is not None)
+
+    def _of_class(self, name):
+        return [widget for node, widget in self._widgets.items() if node.IsA(name)]
+
+    plotViewCount = property(lambda self: len(self._of_class("vtkMRMLPlotViewNode")))
+
+    def plotWidget(self, index):
+        return self._of_class("vtkMRMLPlotViewNode")[index]
+
+    def sliceViewNames(self):
+        return tuple(widget.mrmlSliceNode().GetLayoutName() for widget in self._of_class("vtkMRMLSliceNode"))
+
+    def sliceWidget(self, name):
+        return dict(zip(self.sliceViewNames(), self._of_class("vtkMRMLSliceNode"), strict=True)).get(name)
+
+    def resetSliceViews(self):
+        for widget in self._of_class("vtkMRMLSliceNode"):
+            widget.sliceLogic().FitSliceToBackground()
