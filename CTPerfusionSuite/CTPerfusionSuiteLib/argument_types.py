@@ -3,6 +3,10 @@
 import argparse
 import math
 import re
+from collections.abc import Callable
+
+LAST_FRAME = 10_000
+"""Far beyond any dynamic CT."""
 
 
 def number(text: str) -> float:
@@ -59,12 +63,30 @@ def count(text: str) -> int:
     return int(text)
 
 
+def between(low: float, high: float, unit: str = "", whole: bool = False) -> Callable[[str], float]:
+    """A type for numbers, or whole numbers, from `low` to `high`, both included; the refusal names the limits with their unit."""
+    kind = "a whole number" if whole else "a number"
+
+    def limited(text: str) -> float:
+        refused = argparse.ArgumentTypeError(f"'{text}' must be {kind} of at least {low:g} and at most {high:g} {unit}".rstrip())
+        if whole and not re.fullmatch(r"[0-9]{1,9}", text.strip()):
+            raise refused
+        value = int(text) if whole else number(text)
+        if not low <= value <= high:
+            raise refused
+        return value
+
+    return limited
+
+
 def triple(text: str) -> tuple[float, float, float]:
-    """Three numbers, as in ``X,Y,Z``."""
+    """Three finite numbers, as in ``X,Y,Z``."""
     try:
         x, y, z = (float(part) for part in text.split(","))
     except ValueError as problem:
         raise argparse.ArgumentTypeError(f"'{text}' must be three numbers X,Y,Z") from problem
+    if not all(math.isfinite(value) for value in (x, y, z)):
+        raise argparse.ArgumentTypeError(f"'{text}' must be three finite numbers X,Y,Z")
     return x, y, z
 
 
@@ -72,9 +94,11 @@ def frame_numbers(text: str) -> tuple[int, ...]:
     """Frames counted from 1, as in ``3,7-9``, in order and each once."""
     numbers = set()
     for part in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        match = re.fullmatch(r"([0-9]{1,99})(?:-([0-9]{1,99}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= first <= last:
             raise argparse.ArgumentTypeError(f"'{text}' must be frame numbers from 1 on, like 3,7-9")
+        if last > LAST_FRAME:
+            raise argparse.ArgumentTypeError(f"'{text}' names frame {last}; the largest frame number is {LAST_FRAME}")
         numbers.update(range(first, last + 1))
     return tuple(sorted(numbers))

@@ -236,6 +236,43 @@ def resample_uneven_slices(values: np.ndarray, weights: np.ndarray, out: np.ndar
     return out
 
 
+def axial_slices(series: TimeSeries) -> TimeSeries:
+    """The same voxels, at the same places, as slices that follow each other from foot to head.
+
+    Files may hold the axes in any order (coronal or sagittal storage), while every step of an analysis goes slice by slice in the
+    plane that was scanned.  The order of the voxels along an axis, and the order of columns and rows of axial slices, stay.
+
+    Raises
+    ------
+    DataRefused
+        Times of single slices that are not axial.
+    """
+    upward = np.abs(np.asarray(series.geometry.direction)[2])
+    if upward[2] >= upward.max() - 1e-6:
+        return series
+    if series.times.ndim == 2 or series.slabs is not None:
+        raise DataRefused("the slices of the series, which have times of their own, are not axial; give the series as it was scanned")
+    vertical = int(np.argmax(upward))
+    # Of the other two axes, the one that runs more from side to side gives the columns.
+    sideways = np.abs(np.asarray(series.geometry.direction)[0])
+    first, second = sorted((axis for axis in range(3) if axis != vertical), key=lambda axis: -sideways[axis])
+    order = (first, second, vertical)
+    frames = len(series.values)
+    shape = tuple(series.geometry.size[axis] for axis in reversed(order))
+    turned = series.values.reshape(frames, -1)
+    # In place and frame by frame, so that the series is never held twice; arrays count their axes from the slowest.
+    for frame, values in zip(turned, series.values, strict=True):
+        frame[:] = values.transpose([2 - axis for axis in reversed(order)]).copy().ravel()
+    geometry = Geometry(
+        shape[::-1],
+        tuple(series.geometry.spacing[axis] for axis in order),
+        series.geometry.origin,
+        tuple(tuple(row[axis] for axis in order) for row in series.geometry.direction),
+    )
+    note = ("axes_reordered", "the slices of the file are not axial; its axes were put in order, and every voxel stays where it is")
+    return replace(series, values=turned.reshape(frames, *shape), geometry=geometry, notes=(*series.notes, note))
+
+
 def bin_in_plane(series: TimeSeries | np.ndarray, factor: int) -> TimeSeries | np.ndarray:
     """Means of `factor` x `factor` pixels within each slice, float32; rows and columns that fill no block are left out.
 

@@ -1,66 +1,29 @@
 """NIfTI in and out: dynamic series with a true time axis, maps and masks that say what they are.
 
-SimpleITK reads the geometry and writes the files.  Voxels are read here: the library turns NaN into zero, fills what a truncated
-file lacks with zeros, and holds everything twice.
+SimpleITK writes the files.  They are read here: the library turns NaN into zero, fills what a truncated file lacks with zeros, holds
+everything twice, and takes voxel sizes from pixdim where the sform says otherwise.
 """
 
-import gzip
 import math
-import struct
-import zlib
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
-from CTPerfusionSuiteLib.geometry import from_sitk, sitk_image
+from CTPerfusionSuiteLib.geometry import from_sitk, geometry_of, sitk_image
+from CTPerfusionSuiteLib.nifti_header import NiftiHeader, read_nifti_header
 from CTPerfusionSuiteLib.time_axis import enough_frames, from_first_frame, given_times, sampling_note, time_fault
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries, Volume
 from CTPerfusionSuiteLib.voxel_stream import EndedEarly, read_voxels, voxel_stream
 
-_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-"""NIfTI type codes (nifti1.h)."""
 _SECONDS_BY_CODE = {8: ("s", 1.0), 16: ("ms", 1e-3), 24: ("us", 1e-6)}
 """Time codes of xyzt_units and what they are in seconds."""
-_TIME_BITS = 0x38
 _NOTES = "ITK_FileNotes"
-
-
-@dataclass(frozen=True)
-class NiftiHeader:
-    """What voxels are and where they begin.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Slowest axis first: (T, K, J, I) or (K, J, I).
-    stored : dtype
-    offset : int
-        Bytes from the start of the (decompressed) file.
-    slope, intercept : float
-        1 and 0 where the header does not scale.
-    time_step : float
-        pixdim[4] in the unit of `time_code`.
-    description : str
-    compressed : bool
-    """
-
-    shape: tuple[int, ...]
-    stored: np.dtype
-    offset: int
-    slope: float
-    intercept: float
-    time_step: float
-    time_code: int
-    description: str
-    compressed: bool
-
-    @property
-    def whole(self) -> bool:
-        """Whether values are whole numbers by type and scaling."""
-        return self.stored.kind in "iu" and float(self.slope).is_integer() and float(self.intercept).is_integer()
+LARGEST_HU = 1e6
+"""Far beyond metal and any padding of a scanner: values above it are no CT."""
 
 
 def read_nifti_series(path, times=None, dt: float | None = None) -> TimeSeries:
@@ -84,7 +47,7 @@ def read_nifti_series(path, times=None, dt: float | None = None) -> TimeSeries:
     RequestRefused
         No such file, not NIfTI, or times that do not fit.
     DataRefused
-        Not 4-D, too few time points, truncated, NaN, constant values, no time axis.
+        Not 4-D, too few time points, truncated, no usable grid, NaN, no HU, constant values, no time axis.
     """
     path = Path(path)
     header = read_nifti_header(path)
@@ -99,12 +62,12 @@ def read_nifti_series(path, times=None, dt: float | None = None) -> TimeSeries:
     source = "given by the user"
     if axis is None:
         axis, source = _header_times(header, shape[0], path.name)
-    geometry = _geometry(path, shape)
+    geometry = header.grid(path.name)
     values = np.empty(shape, np.int16 if header.whole else np.float32)
     _fill(path, header, values)
     check_values(values, what)
-    note = sampling_note(axis)
-    return TimeSeries(values, geometry, from_first_frame(axis), source, notes=(note,) if note else ())
+    notes = tuple(note for note in (sampling_note(axis), _placing_note(header)) if note)
+    return TimeSeries(values, geometry, from_first_frame(axis), source, notes=notes)
 
 
 def read_volume(path) -> Volume:
@@ -117,23 +80,45 @@ def read_volume(path) -> Volume:
     RequestRefused
         No such file, or no 3-D image.
     DataRefused
-        Truncated.
+        Truncated, or no usable grid.
     """
     path = Path(path)
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
+    if not _is_nifti(path):
         return _other_volume(path)
     header = read_nifti_header(path)
-    shape = header.shape
-    while len(shape) > 3 and shape[0] == 1:
-        shape = shape[1:]
-    if len(shape) != 3:
-        raise RequestRefused(f"'{path.name}' is no 3-D volume (its size is {' x '.join(map(str, header.shape[::-1]))}); give one volume")
+    shape = _volume_shape(header, path.name)
     scaled = header.slope != 1 or header.intercept != 0
     values = np.empty(shape, np.float32 if scaled or header.stored.kind == "f" else header.stored.newbyteorder("="))
     _fill(path, header, values[None])
     quantity, _, unit = header.description.rpartition("; ")
     quantity, unit = (quantity, unit.removeprefix("unit ")) if unit.startswith("unit ") else ("", "1")
-    return Volume(values, _geometry(path, shape), quantity, unit)
+    return Volume(values, header.grid(path.name), quantity, unit)
+
+
+def volume_grid(path) -> Geometry:
+    """The grid of the file that `read_volume` would read, from its header alone; parameters and refusals as there."""
+    path = Path(path)
+    if _is_nifti(path):
+        header = read_nifti_header(path)
+        _volume_shape(header, path.name)
+        return header.grid(path.name)
+    reader = sitk.ImageFileReader()
+    _read_other(path, reader, reader.ReadImageInformation)
+    return geometry_of(reader)
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _volume_shape(header: NiftiHeader, name: str) -> tuple[int, int, int]:
+    """(K, J, I) of a file of one volume."""
+    shape = header.shape
+    while len(shape) > 3 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) != 3:
+        raise RequestRefused(f"'{name}' is no 3-D volume (its size is {' x '.join(map(str, header.shape[::-1]))}); give one volume")
+    return shape
 
 
 def write_volume(path, volume: Volume) -> None:
@@ -162,7 +147,7 @@ def write_series(path, series: TimeSeries) -> None:
 
 
 def check_values(values: np.ndarray, what: str) -> None:
-    """Refuse a series (T, K, J, I) with NaN or infinite values, or with frames of one value only.
+    """Refuse a series (T, K, J, I) with NaN or infinite values, with values that are no HU, or with frames of one value only.
 
     Raises
     ------
@@ -174,58 +159,10 @@ def check_values(values: np.ndarray, what: str) -> None:
             raise DataRefused(
                 f"frame {t + 1} of {what} holds values that are no numbers (NaN or infinite); replace them, by air (-1024 HU)"
             )
+        if max(abs(float(low)), abs(float(high))) > LARGEST_HU:
+            raise DataRefused(f"frame {t + 1} of {what} holds values from {low:g} to {high:g}, which are no HU; export the series in HU")
         if low == high:
             raise DataRefused(f"frame {t + 1} of {what} is empty (every voxel is {low:g}); export the series again")
-
-
-def read_nifti_header(path: Path) -> NiftiHeader:
-    """The header of a NIfTI-1 file in one piece.
-
-    Raises
-    ------
-    RequestRefused
-    """
-    if not path.is_file():
-        raise RequestRefused(f"the file '{path}' does not exist; check the path")
-    unreadable = RequestRefused(f"the file '{path.name}' cannot be read as NIfTI; give a complete .nii or .nii.gz file")
-    try:
-        with open(path, "rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            raw = (gzip.GzipFile(fileobj=file) if compressed else file).read(348)
-    except (OSError, EOFError, zlib.error) as error:
-        raise unreadable from error
-    if raw[4:8] == b"n+2\0":
-        raise RequestRefused(f"the file '{path.name}' is NIfTI-2, which neither Slicer nor this reads; save it as NIfTI-1")
-    for order in "<>":
-        if len(raw) >= 348 and struct.unpack(order + "i", raw[:4])[0] == 348 and raw[344:348] == b"n+1\0":
-            size = struct.unpack(order + "8h", raw[40:56])
-            kind, step, units = struct.unpack(order + "h", raw[70:72])[0], struct.unpack(order + "f", raw[92:96])[0], raw[123]
-            offset, slope, intercept = struct.unpack(order + "3f", raw[108:120])
-            description = raw[148:228]
-            break
-    else:
-        raise unreadable
-    if kind not in _TYPES or not 1 <= size[0] <= 7 or min(size[1 : size[0] + 1]) < 1:
-        raise RequestRefused(
-            f"the file '{path.name}' holds voxels of a type (code {kind}) or size that is not read; save it as 16-bit or float"
-        )
-    if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
-        slope, intercept = 1.0, 0.0
-    shape = tuple(int(n) for n in size[size[0] : 0 : -1])
-    # Below three dimensions the missing ones have size 1.
-    shape = (1,) * (3 - len(shape)) + shape
-    return NiftiHeader(
-        shape,
-        np.dtype(order + _TYPES[kind]),
-        int(offset),
-        slope,
-        intercept,
-        float(step),
-        units & _TIME_BITS,
-        description.split(b"\0")[0].decode("latin-1").strip(),
-        compressed,
-    )
 
 
 def _fill(path: Path, header: NiftiHeader, values: np.ndarray) -> None:
@@ -236,22 +173,6 @@ def _fill(path: Path, header: NiftiHeader, values: np.ndarray) -> None:
                 read_voxels(stream, frame, header.stored, header.slope, header.intercept)
     except EndedEarly as error:
         raise DataRefused(f"the file '{path.name}' is truncated: its data end before its header says; copy or export it again") from error
-
-
-def _geometry(path: Path, shape: tuple[int, ...]) -> Geometry:
-    """The grid in LPS, from the header as SimpleITK understands sform and qform."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise RequestRefused(f"the header of '{path.name}' has no grid at right angles; resample it to one") from error
-    dimension = reader.GetDimension()
-    direction = np.eye(3)
-    spatial = min(dimension, 3)
-    direction[:spatial, :spatial] = np.reshape(reader.GetDirection(), (dimension, dimension))[:spatial, :spatial]
-    spacing, origin = (*reader.GetSpacing(), 1.0)[:3], (*reader.GetOrigin(), 0.0)[:3]
-    return Geometry(shape[-1:-4:-1], spacing, origin, tuple(map(tuple, direction)))
 
 
 def _header_times(header: NiftiHeader, frames: int, name: str) -> tuple[np.ndarray, str]:
@@ -267,17 +188,47 @@ def _header_times(header: NiftiHeader, frames: int, name: str) -> tuple[np.ndarr
     return times, f"NIfTI pixdim[4] in {unit}"
 
 
+def _placing_note(header: NiftiHeader) -> tuple[str, str] | None:
+    """A note for the user when the header is at odds with itself about the voxels, or says nothing of left and right."""
+    if not header.placed:
+        return "unknown_orientation", "the header does not say how the head lies; left and right may be exchanged"
+    sizes = header.contradicted_sizes
+    return sizes and ("voxel_size_contradicted", f"the header contradicts itself about the size of voxels ({sizes}, in the header's unit)")
+
+
 def _other_volume(path: Path) -> Volume:
     """A 3-D image of another kind."""
+    reader = sitk.ImageFileReader()
+    _read_other(path, reader, reader.ReadImageInformation)
+    return from_sitk(_read_other(path, reader, reader.Execute))
+
+
+def _read_other(path: Path, reader: sitk.ImageFileReader, read) -> sitk.Image | None:
+    """What `read`, a method of `reader`, makes of a 3-D image of one value a voxel."""
     if not path.is_file():
         raise RequestRefused(f"the file '{path}' does not exist; check the path")
+    reader.SetFileName(str(path))
     try:
-        image = sitk.ReadImage(str(path))
+        with _quiet():
+            found = read()
     except RuntimeError as error:
         raise RequestRefused(f"the file '{path.name}' cannot be read as an image; give a .nii.gz file") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise RequestRefused(f"'{path.name}' is no 3-D volume ({image.GetDimension()}-D); give one volume")
-    return from_sitk(image)
+    if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
+        raise RequestRefused(f"'{path.name}' is no 3-D volume ({reader.GetDimension()}-D); give one volume")
+    if not np.isfinite([*reader.GetSpacing(), *reader.GetOrigin(), *reader.GetDirection()]).all() or min(reader.GetSpacing()) <= 0:
+        raise DataRefused(f"the header of '{path.name}' gives no usable voxel size and place; export the image again")
+    return found
+
+
+@contextmanager
+def _quiet():
+    """Keep the library from printing what it thinks of a file beside our own sentence; afterwards it speaks as before."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 def _description(quantity: str, unit: str) -> str:

@@ -25,6 +25,8 @@ MARKER = ".ctperfusion.json"
 MARKER_SCHEMA = "ctperfusionsuite.folder/1"
 MAPS = "perfusion maps"
 """The kind of folder that is meant unless another is named; one kind never replaces another."""
+PHANTOMS = "phantoms"
+"""The kind that is input for others: a simulated study is read as a scanned one."""
 OWNER = ".ctperfusion-owner.json"
 """Hidden file that tells which process is writing a temporary folder."""
 STALE_AFTER_S = 24 * 3600.0
@@ -153,6 +155,12 @@ def new_result_folder(out_dir: Path | str, overwrite: bool = False, kind: str = 
 def is_ours(folder: Path) -> bool:
     """Whether a folder was completed by `new_result_folder`."""
     return bool(_marker(folder))
+
+
+def kind_of(folder: Path) -> str:
+    """What a folder completed by `new_result_folder` holds, "" if it is not one."""
+    found = _marker(folder)
+    return found.get("kind", MAPS) if found else ""
 
 
 def restore_interrupted(out_dir: Path | str) -> None:

@@ -6,6 +6,7 @@ attribute of our own that Slicer carries along.
 """
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -25,8 +26,8 @@ from CTPerfusionSuiteLib.time_axis import (
     sampling_note,
     time_fault,
 )
-from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries
-from CTPerfusionSuiteLib.voxel_stream import EndedEarly, read_voxels, voxel_stream
+from CTPerfusionSuiteLib.volumes import VOXEL_MM, Geometry, TimeSeries
+from CTPerfusionSuiteLib.voxel_stream import EndedEarly, may_hold, read_voxels, voxel_stream
 
 _TYPES = {
     "int8": "i1",
@@ -84,7 +85,7 @@ def read_sequence(path, times=None, dt: float | None = None) -> TimeSeries:
     """
     path = Path(path)
     fields, keys, offset = _header(path)
-    sizes = [int(n) for n in fields.get("sizes", "").split()]
+    sizes = _sizes(fields, path.name)
     if len(sizes) != 4:
         raise DataRefused(f"'{path.name}' has {len(sizes)} axes, not 3 of space and one of time; give the dynamic sequence")
     axis = _list_axis(fields, path.name)
@@ -198,6 +199,14 @@ def _header(path: Path) -> tuple[dict[str, str], dict[str, str], int]:
         raise RequestRefused(f"the file '{path.name}' cannot be read ({type(error).__name__}); check its permissions") from error
 
 
+def _sizes(fields: dict[str, str], name: str) -> list[int]:
+    """Voxels along each axis."""
+    words = fields.get("sizes", "").split()
+    if not all(re.fullmatch(r"[0-9]{1,9}", word) and int(word) for word in words):
+        raise DataRefused(f"the header of '{name}' gives no usable size ('{fields['sizes'][:40]}'); save it with Slicer as .seq.nrrd")
+    return [int(word) for word in words]
+
+
 def _list_axis(fields: dict[str, str], name: str) -> int:
     """0 or 3: the axis that is not one of space."""
     directions = _directions(fields.get("space directions", ""))
@@ -213,9 +222,16 @@ def _list_axis(fields: dict[str, str], name: str) -> int:
 
 
 def _directions(text: str) -> list[np.ndarray | None]:
-    """The vectors of "space directions", None for "none"."""
+    """The vectors of "space directions", None for "none"; NaN where there is no number."""
     found = re.findall(r"none|\([^)]*\)", text.lower())
-    return [None if part == "none" else np.array([float(n) for n in part.strip("()").split(",")]) for part in found]
+    return [None if part == "none" else np.array([_number(n) for n in part.strip("()").split(",")]) for part in found]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _geometry(fields: dict[str, str], axis: int, size: list[int], name: str) -> Geometry:
@@ -230,11 +246,15 @@ def _geometry(fields: dict[str, str], axis: int, size: list[int], name: str) -> 
     if len(directions) != 3 or any(len(direction) != 3 for direction in directions):
         raise RequestRefused(f"'{name}' has no three directions of space; save it with Slicer as .seq.nrrd")
     columns = np.stack(directions, axis=1) * sign[:, None]
-    spacing = np.linalg.norm(columns, axis=0)
-    if spacing.min() <= 0 or abs(np.linalg.det(columns / spacing)) < 0.99:
-        raise DataRefused(f"the axes of '{name}' are not at right angles; resample it to a regular grid first")
     origin = _directions(fields.get("space origin", ""))
-    origin = origin[0] * sign if origin and origin[0] is not None else np.zeros(3)
+    origin = origin[0] * sign if origin and origin[0] is not None and len(origin[0]) == 3 else np.zeros(3)
+    with np.errstate(over="ignore"):
+        spacing = np.linalg.norm(columns, axis=0)
+    if not (np.isfinite([*spacing, *origin]).all() and VOXEL_MM[0] <= spacing.min() and spacing.max() <= VOXEL_MM[1]):
+        sizes = " x ".join(f"{s:.3g}" for s in spacing)
+        raise DataRefused(f"the header of '{name}' gives no usable voxel size and place ({sizes} mm); save it with Slicer as .seq.nrrd")
+    if abs(np.linalg.det(columns / spacing)) < 0.99:
+        raise DataRefused(f"the axes of '{name}' are not at right angles; resample it to a regular grid first")
     return Geometry(size, tuple(spacing), tuple(origin), tuple(map(tuple, columns / spacing)))
 
 
@@ -321,9 +341,9 @@ def _own_array(keys: dict[str, str], key: str, shape: tuple[int, ...]) -> np.nda
     """An array that `write_sequence` stored, None if it is missing or does not fit any more."""
     try:
         array = np.array(json.loads(keys[key]), dtype=float)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError):
         return None
-    return array if array.shape == shape else None
+    return array if array.shape == shape and np.isfinite(array).all() else None
 
 
 def _values(path: Path, fields: dict[str, str], offset: int, frames: int, shape: tuple[int, ...], axis: int) -> np.ndarray:
@@ -341,9 +361,11 @@ def _values(path: Path, fields: dict[str, str], offset: int, frames: int, shape:
         data, skip = path.parent / Path(detached).name, 0
         if not data.is_file():
             raise RequestRefused(f"the data file '{Path(detached).name}' of '{path.name}' does not exist; keep both in one folder")
-    # Slicer keeps many CT as int32; HU fit 16 bits.
-    values = np.empty((frames, *shape), np.int16 if stored.kind in "iu" else np.float32)
     try:
+        if not may_hold(data, skip + frames * math.prod(shape) * stored.itemsize, encoding != "raw"):
+            raise EndedEarly
+        # Slicer keeps many CT as int32; HU fit 16 bits.
+        values = np.empty((frames, *shape), np.int16 if stored.kind in "iu" else np.float32)
         with voxel_stream(data, skip, encoding != "raw") as stream:
             if axis == 3:
                 for frame in values:

@@ -8,6 +8,7 @@ import numpy as np
 
 from CTPerfusionSuiteLib.argument_types import frame_numbers, positive
 from CTPerfusionSuiteLib.errors import RequestRefused
+from CTPerfusionSuiteLib.geometry import axial_slices
 from CTPerfusionSuiteLib.progress import Progress, silent
 from CTPerfusionSuiteLib.time_axis import enough_frames
 from CTPerfusionSuiteLib.volumes import TimeSeries
@@ -28,7 +29,7 @@ def add_series_arguments(parser: argparse.ArgumentParser, files: bool = True) ->
 
 
 def read_series(options: argparse.Namespace, progress: Progress = silent) -> TimeSeries:
-    """The series that the arguments of `add_series_arguments` name, without the excluded frames.
+    """The series that the arguments of `add_series_arguments` name, in axial slices and without the excluded frames.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def _read(options: argparse.Namespace, times, progress: Progress) -> TimeSeries:
         from CTPerfusionSuiteLib.sequence_nrrd import read_sequence as read
     else:
         raise RequestRefused(f"the input '{path.name}' is of no known kind; give a 4-D .nii.gz or .seq.nrrd, or a folder with --dicom_dir")
-    return read(path, times=times, dt=options.dt)
+    return axial_slices(read(path, times=times, dt=options.dt))
 
 
 def without_frames(series: TimeSeries, numbers: tuple[int, ...] | None) -> TimeSeries:

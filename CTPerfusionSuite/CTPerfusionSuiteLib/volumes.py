@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+VOXEL_MM = (0.01, 100.0)
+"""Sizes of voxels that a file may give; others are no medical image, or in another unit."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -32,6 +35,8 @@ class Geometry:
         object.__setattr__(self, "direction", tuple(tuple(float(c) for c in row) for row in self.direction))
         if min(self.size) < 1 or min(self.spacing) <= 0:
             raise ValueError(f"a grid needs at least one voxel and positive spacing, got {self.size} and {self.spacing}")
+        if not np.isfinite([*self.spacing, *self.origin, *np.ravel(self.direction)]).all():
+            raise ValueError(f"a grid needs finite numbers, got {self.spacing}, {self.origin} and {self.direction}")
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -12,10 +12,17 @@ import numpy as np
 
 _INT16 = np.iinfo(np.int16)
 _CHUNK = 1 << 24
+_DEFLATE_RATIO = 1032
+"""No gzip stream unpacks to more than this many times its size (zlib's technical notes)."""
 
 
 class EndedEarly(Exception):
     """The stream holds fewer voxels than its header says."""
+
+
+def may_hold(path: Path, size: int, compressed: bool) -> bool:
+    """Whether a file is long enough to hold `size` bytes: a header may claim more than any memory has."""
+    return size <= path.stat().st_size * (_DEFLATE_RATIO if compressed else 1)
 
 
 @contextmanager

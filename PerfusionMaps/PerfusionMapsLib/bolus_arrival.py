@@ -14,6 +14,8 @@ BLOCK_MM = 6.0
 SOFT_TISSUE_HU = (-20.0, 150.0)
 SHORT_BASELINE_FRAMES = 3
 DETECTION_Z = 8.0
+LEAST_ENHANCED, OFFSET_HU = 6, 1.5
+"""The sixth of the head that enhances least shows what befalls a whole frame; from here on it is told."""
 TYPICAL_LEAD_S, LONGEST_LEAD_S = 1.5, 4.0
 
 
@@ -36,7 +38,7 @@ class Bolus:
     noise_hu : float
         Typical standard deviation of one voxel in one frame, HU.
     notes : tuple of (code, message)
-        What is unusual (``baseline_short``, ``scan_truncated``).
+        What is unusual (``baseline_short``, ``scan_truncated``, ``frame_offset``).
     """
 
     baseline_frames: tuple[int, ...]
@@ -97,6 +99,11 @@ def _noise_of_slice(values: np.ndarray, before: tuple[int, ...]) -> np.ndarray:
     return np.sqrt(variance, out=variance)
 
 
+def _doubtful_scale(series: TimeSeries) -> str:
+    """What the reader said if the images do not tell how stored values become HU: more likely the reason than a missing bolus."""
+    return next((f" ({message})" for code, message in series.notes if code == "rescale_missing"), "")
+
+
 def find_bolus(series: TimeSeries) -> Bolus:
     """Find the bolus in the whole head.
 
@@ -116,7 +123,10 @@ def find_bolus(series: TimeSeries) -> Bolus:
     columns, column_of_slice = unique_time_columns(slice_times)
     curves, slice_of_block = _block_curves(series)
     if curves.shape[1] < 20:
-        raise DataRefused("No soft tissue was found in the images, so no head can be analyzed; check that the series shows a head in HU.")
+        raise DataRefused(
+            "No soft tissue was found in the images, so no head can be analyzed; "
+            f"check that the series shows a head in HU{_doubtful_scale(series)}."
+        )
     centered = curves - curves.mean(axis=0)
     shapes = [bolus_shapes(column) for column in columns]
     fit, residual = _fit_blocks(centered, shapes, column_of_slice[slice_of_block])
@@ -136,7 +146,7 @@ def find_bolus(series: TimeSeries) -> Bolus:
     if bulk_z < DETECTION_Z or np.count_nonzero(vessels) < min(3, 1 + series.geometry.size[2]):
         raise DataRefused(
             "No contrast bolus passes through the head in this series, so perfusion cannot be computed; "
-            "check that this is the perfusion scan and that contrast was given."
+            f"check that this is the perfusion scan and that contrast was given{_doubtful_scale(series)}."
         )
 
     arrival, arterial_peak = _arterial_timing(fit, vessels)
@@ -160,10 +170,55 @@ def find_bolus(series: TimeSeries) -> Bolus:
         notes.append(
             ("baseline_short", f"Only {len(before)} frame{'s' if len(before) > 1 else ''} before the bolus arrives at {arrival:.1f} s.")
         )
+    least = np.argsort(fit.height_hu)[: max(20, centered.shape[1] // LEAST_ENHANCED)]
+    offsets = offset_frames(times, np.median(centered[:, least], axis=1))
+    if offsets:
+        number = max(offsets, key=lambda frame: abs(offsets[frame]))
+        also = f" and {len(offsets) - 1} more frames" if len(offsets) > 1 else ""
+        frames_text = ",".join(str(frame + 1) for frame in sorted(offsets))
+        notes.append((
+            "frame_offset",
+            f"Frame {number + 1} as a whole{also} differs by {offsets[number]:+.1f} HU from its neighbors, which no contrast does; "
+            f"run again without (--exclude_frames {frames_text}).",
+        ))
     peak = float(bulk_fit.peak_s[0])
     if peak > last - 2.0 * step:
         notes.append(("scan_truncated", f"The scan ends at {last:.0f} s, while the tissue still enhances."))
     return Bolus(before, float(arrival), peak, times, head - head[list(before)].mean(), _typical_noise(series), tuple(notes))
+
+
+def offset_frames(times: np.ndarray, still: np.ndarray) -> dict[int, float]:
+    """Frames whose whole image is off, and by how many HU: the scanner's output jumped.
+
+    Parameters
+    ----------
+    times : ndarray (T,)
+        Seconds.
+    still : ndarray (T,)
+        Median curve of the tissue that enhances least, HU: it hardly changes from frame to frame.
+
+    Returns
+    -------
+    dict of int -> float
+        Frame numbers from 0.
+    """
+    still, found = np.array(still, float), {}
+    bend = _bend(times, still)
+    limit = max(OFFSET_HU, 6.0 * 1.4826 * float(np.median(np.abs(bend))))
+    for _ in range(len(times) // 4):
+        worst = int(np.argmax(np.abs(bend)))
+        if abs(bend[worst]) <= limit:
+            break
+        found[worst + 1] = float(bend[worst])
+        still[worst + 1] -= bend[worst]
+        bend = _bend(times, still)
+    return found
+
+
+def _bend(times: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """How far each inner sample (T - 2,) lies above the line through its neighbors."""
+    share = (times[1:-1] - times[:-2]) / (times[2:] - times[:-2])
+    return curve[1:-1] - (1.0 - share) * curve[:-2] - share * curve[2:]
 
 
 def unique_time_columns(slice_times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

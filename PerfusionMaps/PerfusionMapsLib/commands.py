@@ -107,21 +107,29 @@ def analyze_to_folder(options: argparse.Namespace, console) -> dict:
 
 
 def request_from(options: argparse.Namespace) -> AnalysisRequest:
-    """The options as the pipeline takes them; files that are named must exist.
+    """The options as the pipeline takes them; files that are named must exist and be of a kind that can be used.
 
     Raises
     ------
-    RequestRefused
+    RequestRefused, DataRefused
     """
+    from CTPerfusionSuiteLib.nifti import volume_grid
+
     for name in ("mask", "tissue_mask", "exclude", "roi_mask", "contra_mask", "anatomy"):
         path = getattr(options, name)
         if path is not None and not path.is_file():
             raise RequestRefused(f"--{name} '{path}' is not a file; check the path")
+        if path is not None:
+            volume_grid(path)
     if (options.roi_mask is None) != (options.contra_mask is None):
         raise RequestRefused("--roi_mask and --contra_mask belong together; give both or none")
     for name in ("aif", "vof"):
         if getattr(options, name) is not None and getattr(options, f"{name}_lps") is not None:
             raise RequestRefused(f"give --{name} or --{name}_lps, not both")
+        if getattr(options, name) is not None:
+            check_vessel_file(getattr(options, name), name)
+    if options.denoise == Denoising.NONE and options.smoothing:
+        raise RequestRefused("--smoothing is the width of a filter, and --denoise none uses none; leave one of them out")
     return AnalysisRequest(
         engine=EngineOptions(
             method=Method(options.method),
@@ -146,6 +154,28 @@ def request_from(options: argparse.Namespace) -> AnalysisRequest:
     )
 
 
+def check_vessel_file(text: str, name: str) -> None:
+    """Refuse a curve or mask for a vessel that cannot be used, before anything is read or computed; voxels are judged later.
+
+    Raises
+    ------
+    RequestRefused, DataRefused
+    """
+    from CTPerfusionSuiteLib.nifti import volume_grid
+
+    from .given_curves import CURVE_SUFFIXES, VOXEL, read_curve
+
+    if VOXEL.fullmatch(text):
+        return
+    path = Path(text)
+    if not path.is_file():
+        raise RequestRefused(f"--{name} '{text}' is neither a file nor a voxel I,J,K; check the path")
+    if path.suffix.lower() in CURVE_SUFFIXES:
+        read_curve(path)
+    else:
+        volume_grid(path)
+
+
 def write_dicom(folder: Path, result, progress) -> None:
     """Parametric maps and the segmentation as DICOM objects."""
     from CTPerfusionSuiteLib.dicom.write_maps import write_maps
@@ -154,7 +184,8 @@ def write_dicom(folder: Path, result, progress) -> None:
 
     lesions = {name: mask for name, mask in result.masks.items() if name.startswith(("hypoperf", "core", "penumbra"))}
     maps = {name: result.maps[name] for name in MAP_UNITS if name in result.maps}
-    write_maps(folder / "dicom", result.geometry, maps, lesions, MAP_UNITS, result.source_header)
+    units = {name: result.unit_of(name) for name in MAP_UNITS}
+    write_maps(folder / "dicom", result.geometry, maps, lesions, units, result.source_header)
     progress(1.0)
 
 

@@ -14,6 +14,7 @@ from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries, Volume
 from .analysis_request import VesselRequest
 from .input_functions import InputFunction
 
+CURVE_SUFFIXES = (".csv", ".txt")
 VOXEL = re.compile(r"\s*-?\d+\s*,\s*-?\d+\s*,\s*-?\d+\s*")
 
 
@@ -45,6 +46,8 @@ def read_curve(path: Path) -> InputFunction:
         raise RequestRefused(f"the curve '{path.name}' needs at least 4 rows of finite numbers with increasing times in seconds")
     if table[:, 1].max() <= 0:
         raise RequestRefused(f"the curve '{path.name}' never rises above its baseline; give HU above baseline")
+    if table[0, 1] > 0.5 * table[:, 1].max():
+        raise RequestRefused(f"the curve '{path.name}' does not begin at its baseline; give HU above baseline from before the bolus on")
     return InputFunction(times=table[:, 0], hu=table[:, 1], source="csv")
 
 
@@ -115,7 +118,7 @@ def vessel_curve(request: VesselRequest, series: TimeSeries, baseline_frames, he
         path = Path(request.text)
         if not path.is_file():
             raise RequestRefused(f"the {what} '{request.text}' is neither a file nor a voxel I,J,K; check the path")
-        if path.suffix.lower() in (".csv", ".txt"):
+        if path.suffix.lower() in CURVE_SUFFIXES:
             return of_this_scan(read_curve(path), series, path.name)
         voxels = np.argwhere(read_mask(path, geometry, f"{what} mask"))[:, ::-1]
         source, place = "mask", path.name

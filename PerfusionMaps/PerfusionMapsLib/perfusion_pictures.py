@@ -23,12 +23,10 @@ from CTPerfusionSuiteLib.report.tiles import TileLayout, lay_out
 
 from .input_functions import InputFunction
 from .lesions import NORMAL_TMAX_S, Lesions, lesions, mask_names
-from .perfusion_result import MAP_UNITS, PerfusionResult
+from .perfusion_result import MAP_UNITS, RELATIVE_MAPS, PerfusionResult
 
 CLINICAL_WINDOWS = {"cbf": 60.0, "cbv": 6.0, "mtt": 15.0, "delay": 10.0, "tmax": 12.0, "ttp": 20.0, "rcbf": 1.6, "rcbv": 1.6}
 """Map name -> value of the last color; every window begins at 0.  Fixed, so that studies can be compared by eye."""
-RELATIVE_MAPS = ("cbf", "cbv")
-"""Maps that scale with the arterial curve: relative where it is not calibrated (MTT is their ratio, times do not depend on it)."""
 SHORT_NAMES = {"cbf": "CBF", "cbv": "CBV", "mtt": "MTT", "delay": "Delay", "tmax": "Tmax", "ttp": "TTP", "rcbf": "rCBF", "rcbv": "rCBV"}
 
 

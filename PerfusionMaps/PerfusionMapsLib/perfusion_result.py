@@ -20,6 +20,8 @@ MAP_UNITS = {
     "rcbv": ("relative cerebral blood volume", "1", "fraction of reference"),
 }
 """Map name -> (quantity, UCUM unit, unit as people write it).  ``*_sd``, ``*_p025`` and ``*_p975`` share their map's unit."""
+RELATIVE_MAPS = ("cbf", "cbv")
+"""Maps that scale with the arterial curve: relative where it is not calibrated (MTT is their ratio, times do not depend on it)."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,11 @@ class PerfusionResult:
     provenance: dict = field(default_factory=dict)
     tissue_curve: InputFunction | None = None
     source_header: dict = field(default_factory=dict)
+
+    def unit_of(self, name: str) -> tuple[str, str, str]:
+        """(quantity, UCUM unit, unit as people write it) of a map; CBF and CBV have none where the artery is not calibrated."""
+        base = name.partition("_")[0]
+        quantity, unit, words = MAP_UNITS[base]
+        if base in RELATIVE_MAPS and self.metrics.get("absolute_calibrated") is False:
+            return f"{quantity} on a relative scale", "1", "relative"
+        return quantity, unit, words

@@ -42,6 +42,9 @@ from .vessel_candidates import vessel_candidates
 FINE_PIXEL_MM = 0.7
 """Pixels finer than this are averaged 2 x 2 for the analysis: CT perfusion resolves about 1.5 mm, and the noise falls by half."""
 
+SMALLEST_TISSUE_ML = 10.0
+"""Less tissue has no part that could serve as reference."""
+
 VESSEL_MARGIN_MM = 10.0
 """How much around the intracranial space the search for vessels sees: bone nearer than 8 mm counts there."""
 
@@ -144,7 +147,11 @@ def prepare(
     mean = Volume(frame_mean(grid.values), geometry, "CT number", "[hnsf'U]")
     baseline = Volume(baseline_mean(grid, bolus), geometry, "CT number", "[hnsf'U]")
     progress = steps("head", "Finding brain and midline")
-    brain = brain_mask(baseline, mean) if request.brain_mask is None else read_mask(request.brain_mask, geometry, "brain mask")
+    if request.brain_mask is None:
+        brain = brain_mask(baseline, mean)
+    else:
+        brain = read_mask(request.brain_mask, geometry, "brain mask")
+        refuse_too_small(brain, geometry)
     progress(0.6)
     plane = estimate_midsagittal(mean, brain)
     space = intracranial_space(brain if request.brain_mask is None else brain | whole_brain(baseline, mean), geometry)
@@ -154,6 +161,8 @@ def prepare(
     progress(0.7)
     classes = classify_tissue(baseline, mean, brain, enhancement)
     tissue = classes.tissue if request.tissue_mask is None else own_tissue(request, geometry, brain)
+    if request.brain_mask is not None or request.tissue_mask is not None:
+        refuse_too_small(tissue, geometry)
     if request.excluded is not None:
         left_out = tissue & read_mask(request.excluded, geometry, "excluded regions")
         tissue = tissue & ~left_out
@@ -162,6 +171,7 @@ def prepare(
         volume = np.count_nonzero(left_out) * geometry.voxel_volume_ml
         notes = (*notes, ("excluded_regions", f"{volume:.1f} mL of brain tissue were left out by the user and count in no volume."))
     progress(1.0)
+    notes = (*notes, *(note for note in bolus.notes if note[0] == "frame_offset"))
     return PreparedStudy(still, grid, bolus, motion, mean, baseline, brain, tissue, space, plane, enhancement, classes, notes)
 
 
@@ -386,6 +396,20 @@ def own_tissue(request: AnalysisRequest, geometry: Geometry, brain: np.ndarray) 
         name = request.tissue_mask.name
         raise RequestRefused(f"the tissue mask '{name}' does not overlap the brain; check that it belongs to this study")
     return tissue
+
+
+def refuse_too_small(tissue: np.ndarray, geometry: Geometry) -> None:
+    """Refuse a user's mask that leaves so little tissue, (K, J, I) of bool, that no volume or reference can be measured in it.
+
+    Raises
+    ------
+    RequestRefused
+    """
+    volume = np.count_nonzero(tissue) * geometry.voxel_volume_ml
+    if volume < SMALLEST_TISSUE_ML:
+        raise RequestRefused(
+            f"the given mask holds {volume:.1f} mL of brain tissue, too little to analyze; give one of at least {SMALLEST_TISSUE_ML:g} mL"
+        )
 
 
 def add_relative_maps(maps: dict[str, np.ndarray], masks: dict[str, np.ndarray], found: Lesions) -> None:

@@ -133,6 +133,8 @@ TRUNCATION_WARNING, TRUNCATION_CRITICAL = 0.5, 0.85
 AIF_WEAK_HU, AIF_VERY_WEAK_HU = 15.0, 8.0
 """2 % of the arterial curves of a commercial product peak under 15 HU (93 scans of ISLES 2018)."""
 AIF_NOISY_SNR = 6.0
+IMPOSSIBLE_LAG_S = 4.0
+"""Late as no artery can be against the mean of all tissue, seconds."""
 AIF_LEAD_S = 2.0
 """A true artery peaks at least this long before the mean of all tissue, seconds."""
 MOTION_INFO, MOTION_WARNING, MOTION_CRITICAL = 3.0, 8.0, 15.0
@@ -166,7 +168,10 @@ BASE_ERROR, ERROR_PER_MM = 0.03, 0.04
 (random simulated heads analyzed with their true input)."""
 UNCERTAIN_SHARE, UNCERTAIN_ML = 0.125, 6.0
 """A volume is uncertain when its standard error exceeds this part of it and this many mL."""
-WARNING_NOTES = {"content_time_used", "rescale_missing", "lossy_compression", "derived_images", "times_contradicted"}
+WARNING_NOTES = {
+    "content_time_used", "rescale_missing", "lossy_compression", "derived_images", "times_contradicted", "frame_offset",
+    "voxel_size_contradicted", "unknown_orientation",
+}  # fmt: skip
 """Notes of the readers that put the numbers in doubt; all others are information."""
 
 LESION_CODES = ("reference_both_hemispheres", "no_reference", "bilateral_hypoperfusion", "threshold_sensitive", "uncertain_volume")
@@ -300,7 +305,7 @@ def vessel_flags(seen: Observations) -> list[QualityFlag]:
         )
     late = _lateness(seen)
     if late is not None:
-        flags.append(QualityFlag("aif_late", Severity.WARNING, late))
+        flags.append(QualityFlag("aif_late", Severity.CRITICAL if _far_too_late(seen) else Severity.WARNING, late))
     if seen.vof_truncated:
         tail = f" (it ends at {100 * seen.vof_tail_fraction:.0f} % of its peak)" if _finite(seen.vof_tail_fraction) else ""
         flags.append(QualityFlag("vof_truncated", Severity.INFO, f"The venous curve is cut off by the end of the scan{tail}."))
@@ -502,6 +507,12 @@ def _lateness(seen: Observations) -> str | None:
             f"{AIF_LEAD_S:g} s are expected."
         )
     return None
+
+
+def _far_too_late(seen: Observations) -> bool:
+    """Whether the AIF comes so long after the tissue that no artery of this head can be meant."""
+    pairs = ((seen.aif_arrival_s, seen.tissue_arrival_s), (seen.aif_peak_s, seen.tissue_peak_s))
+    return any(_finite(aif) and _finite(tissue) and aif > tissue + IMPOSSIBLE_LAG_S for aif, tissue in pairs)
 
 
 def _finite(value) -> bool:

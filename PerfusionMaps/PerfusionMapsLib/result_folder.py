@@ -27,7 +27,7 @@ from .input_functions import InputFunction
 from .lesions import Lesions, lesions, mask_names
 from .perfusion_metrics import SCHEMA, VenousTransit, json_ready, metrics_document, to_csv, to_json
 from .perfusion_options import Thresholds
-from .perfusion_result import MAP_UNITS, PerfusionResult
+from .perfusion_result import PerfusionResult
 from .quality_flags import LESION_CODES, QualityFlag, Severity, by_severity, lesion_flags
 from .volume_errors import lasting_motion_mm, volume_errors_ml
 
@@ -225,12 +225,6 @@ def curve_csv(curve: InputFunction) -> str:
     return text.getvalue()
 
 
-def map_unit(name: str) -> tuple[str, str]:
-    """(quantity, UCUM unit) of a map by its file name; ``cbf_sd`` and the like share their map's unit."""
-    quantity, unit, _ = MAP_UNITS[name.partition("_")[0]]
-    return quantity, unit
-
-
 def _write_whole(path: Path, volume: Volume) -> None:
     """Write a volume and make sure that all of it arrived: the image library does not notice a full disk.
 
@@ -255,7 +249,7 @@ def _volumes(result: PerfusionResult) -> dict[str, Volume]:
     files = {}
     for name, values in result.maps.items():
         shown = np.where(brain & np.isfinite(values), values, 0.0).astype(np.float32)
-        files[name] = Volume(shown, geometry, *map_unit(name))
+        files[name] = Volume(shown, geometry, *result.unit_of(name)[:2])
     usable = brain.copy()
     for name in ("tmax", "rcbf"):
         usable &= np.isfinite(result.maps[name])

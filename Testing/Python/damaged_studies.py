@@ -154,6 +154,20 @@ def no_bolus(good, to, noise_hu: float = 3.0) -> Path:
     return folder
 
 
+def shifted_without_rescale(good, to, shift: int = 1024) -> Path:
+    """Stored values are HU + `shift`, and nothing in the header says so."""
+    folder = _copy(good, to)
+    for path in {s.path for s in perfusion_slices(folder)}:
+        image = pydicom.dcmread(path)
+        _decompress(image)
+        values = np.rint(_stored(image) * float(image.RescaleSlope) + float(image.RescaleIntercept) + shift)
+        image.PixelRepresentation, image.BitsStored, image.HighBit = 1, 16, 15
+        image.PixelData = values.astype("<i2").tobytes()
+        del image.RescaleSlope, image.RescaleIntercept
+        image.save_as(path)
+    return folder
+
+
 def no_time_axis(good, to) -> Path:
     """No element that says when an image was acquired; the time of reconstruction (ContentTime) stays."""
     folder = _copy(good, to)
@@ -183,7 +197,7 @@ def stray_files(good, to) -> Path:
 
 
 HOSTILE = {
-    "PatientName": "<script>alert('name')</script>^EVIL",
+    "PatientName": "<script>alert('name')</script>^MALICIOUS",
     "PatientID": "../../../outside",
     "SeriesDescription": "../../<img src=x onerror=alert(1)>",
     "StudyDescription": "</title><script>alert('study')</script>",
@@ -204,6 +218,17 @@ def hostile_headers(good, to) -> Path:
         for keyword, text in HOSTILE.items():
             setattr(image, keyword, text)
         image.save_as(path)
+    return folder
+
+
+def described(good, to, text) -> Path:
+    """Every series is called `text`."""
+    folder = _copy(good, to)
+    for path in [p for p in sorted(folder.rglob("*")) if p.is_file()]:
+        image = _read(path)
+        if image is not None:
+            image.SeriesDescription = text
+            image.save_as(path)
     return folder
 
 

@@ -55,6 +55,7 @@ def assert_nothing_left(out):
         damaged_studies.clock_set_back,
         damaged_studies.slices_missing_from_a_frame,
         damaged_studies.truncated_files,
+        damaged_studies.two_patients,
         damaged_studies.two_patients_in_one_series,
         damaged_studies.all_zero_pixels,
         damaged_studies.no_bolus,
@@ -68,8 +69,15 @@ def test_a_damaged_study_is_refused_in_one_sentence(damage, small_dicom, tmp_pat
     code, text = run(["maps", "--dicom_dir", bad, "--out_dir", out, "--progress", "none"], capsys)
     assert code == REFUSED, text
     assert_one_sentence(text)
-    assert "SECRET" not in text
+    assert "SECRET" not in text and "OTHER" not in text
     assert_nothing_left(out)
+
+
+def test_a_study_without_a_scale_of_hu_is_told_apart_from_one_without_contrast(small_dicom, tmp_path, capsys):
+    bad = damaged_studies.shifted_without_rescale(small_dicom, tmp_path / "bad")
+    code, text = run(["maps", "--dicom_dir", bad, "--out_dir", tmp_path / "out", "--progress", "none"], capsys)
+    assert code == REFUSED and "how stored values become HU" in text and "air" in text, text
+    assert_one_sentence(text)
 
 
 def test_not_a_number_in_a_nifti_series_is_refused(small_study, tmp_path, capsys):
@@ -203,19 +211,43 @@ def test_a_stray_file_is_skipped_and_named(small_dicom, tmp_path, capsys):
     out = tmp_path / "out"
     code, text = run(["maps", "--dicom_dir", folder, "--out_dir", out, "--no-report", "--progress", "none"], capsys)
     assert code == 0, text
-    assert "skipped" in (out / "provenance.json").read_text().lower() or "skipped" in (out / "metrics.json").read_text().lower()
+    notes = [str(note) for note in json.loads((out / "provenance.json").read_text(encoding="utf-8"))["notes"]]
+    expected = {"notes.txt": "not DICOM", "empty": "empty file", "noise.bin": "not DICOM", "preamble_only": "DICOM without content"}
+    for name, why in expected.items():
+        assert any(f"{name}' skipped: {why}" in note for note in notes), (name, notes)
 
 
-def test_patient_names_and_header_text_stay_out_of_everything_we_write(small_dicom, tmp_path, capsys):
+def assert_unknown(words, out, text):
+    """None of `words` is in anything that was written, neither in names of files nor on the console."""
+    written = contents(out)
+    assert written
+    for name, data in written.items():
+        for word in words:
+            assert word.encode() not in data and word not in name, (word, name)
+    assert not [word for word in words if word in text]
+
+
+def test_hostile_header_text_stays_out_of_everything_we_write(small_dicom, tmp_path, capsys):
     folder = damaged_studies.hostile_headers(small_dicom, tmp_path / "study")
     out = tmp_path / "out"
     code, text = run(["maps", "--dicom_dir", folder, "--out_dir", out, "--progress", "json"], capsys)
     assert code == 0, text
+    assert_unknown(["MALICIOUS", "alert('name')", "../../../outside"], out, text)
     for name, data in contents(out).items():
-        assert b"SECRET" not in data and "SECRET" not in name
         assert b"<script>alert" not in data.lower(), name
-    assert "SECRET" not in text
     assert set(path.name for path in tmp_path.iterdir()) == {"study", "out"}
+
+
+def test_patient_names_stay_out_of_everything_we_write(small_dicom, tmp_path, capsys):
+    folder, out = tmp_path / "study", tmp_path / "out"
+    named = damaged_studies.described(small_dicom, folder / "SECRET_NAME_1950", "CTP of SECRET NAME")
+    (named / "letter to SECRET.txt").write_text("Dear Ms. SECRET")
+    code = main(["maps", "--dicom_dir", str(folder), "--out_dir", str(out), "--progress", "json"])
+    told = capsys.readouterr()
+    assert code == 0, told.err
+    assert_unknown(["SECRET"], out, told.out + told.err)
+    provenance = (out / "provenance.json").read_text(encoding="utf-8")
+    assert "CTP of *** ***" in provenance and "***_***_1950" in provenance
 
 
 def wait_for(condition, seconds=60.0):

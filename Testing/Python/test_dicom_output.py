@@ -213,8 +213,9 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path, 
 
 def test_a_source_that_has_gone_is_refused_in_one_sentence(tmp_path):
     maps, masks = results(grid())
-    with pytest.raises(DataRefused, match="can no longer be read"):
-        write_maps(tmp_path, grid(), maps, masks, UNITS, {"source_file": str(tmp_path / "gone")})
+    with pytest.raises(DataRefused, match="can no longer be read") as refused:
+        write_maps(tmp_path, grid(), maps, masks, UNITS, {"source_file": str(tmp_path / "Doe_Jane" / "gone")})
+    assert "Doe" not in str(refused.value)
     with pytest.raises(RequestRefused, match="cannot make the folder"):
         (tmp_path / "file").write_text("x")
         write_maps(tmp_path / "file" / "out", grid(), maps, masks, UNITS, {})

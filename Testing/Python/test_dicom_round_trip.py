@@ -1,5 +1,7 @@
 """What was scanned is what is read: every vendor's study comes back with its numbers, places, times and sides."""
 
+from dataclasses import replace
+
 import damaged_studies as damaged
 import numpy as np
 import pytest
@@ -111,6 +113,15 @@ def test_the_time_of_reconstruction_is_never_taken_for_the_time_of_the_scan(tmp_
     good = write_dicom_study(head(), tmp_path / "good", "siemens")
     with pytest.raises(DataRefused):
         read_perfusion_series(damaged.no_time_axis(good, tmp_path / "bad"))
+
+
+@pytest.mark.parametrize("shift", [0, 1024])
+def test_images_without_a_scale_are_taken_as_hu_and_doubted_where_no_air_is_seen(tmp_path, shift):
+    good = write_dicom_study(for_style("siemens"), tmp_path / "good", "siemens")
+    read = read_perfusion_series(damaged.shifted_without_rescale(good, tmp_path / "shifted", shift))
+    told = dict(read.notes)["rescale_missing"]
+    assert "taken as HU" in told and ("no" in told and "air" in told) == bool(shift)
+    assert_same(replace(read, values=read.values - shift), for_style("siemens"))
 
 
 def _sampled(volume: np.ndarray, index: np.ndarray) -> np.ndarray:

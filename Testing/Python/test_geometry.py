@@ -1,5 +1,7 @@
 """Stories of grids: slices that lie obliquely or unevenly, binning, and moving volumes between grids."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.geometry import (
     AIR_HU,
+    axial_slices,
     bin_in_plane,
     from_sitk,
     lay_out_slices,
@@ -103,6 +106,28 @@ def test_uneven_slices_give_back_what_is_linear_in_height(gaps):
 def test_a_wide_gap_is_refused():
     with pytest.raises(DataRefused, match="gap of 40.0 mm"):
         lay_out_slices(np.array([0, 5, 10, 50, 55.0])[:, None] * Z, X, Y, (1, 1), (2, 2))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 0, 1), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1)])
+def test_slices_become_axial_and_every_voxel_stays_in_its_place(order, signs):
+    values = np.arange(2 * 2 * 3 * 4).reshape(2, 2, 3, 4).astype(np.int16)
+    direction = (np.asarray(OBLIQUE) * signs)[:, order]
+    stored = TimeSeries(values, Geometry((4, 3, 2), (0.5, 0.75, 5.0), (1, 2, 3), direction), np.arange(2.0))
+    places = {int(values[1, k, j, i]): stored.geometry.to_lps([i, j, k]) for k, j, i in np.ndindex(values.shape[1:])}
+    series = axial_slices(replace(stored, values=values.copy()))
+    for k, j, i in np.ndindex(series.values.shape[1:]):
+        assert np.allclose(places[int(series.values[1, k, j, i])], series.geometry.to_lps([i, j, k]))
+    upward = np.abs(np.asarray(series.geometry.direction)[2])
+    assert upward[2] == upward.max() and (order[2] == 2 or np.abs(np.asarray(series.geometry.direction)[0]).argmax() == 0)
+    assert bool(series.notes) == (order[2] != 2)
+
+
+def test_slices_with_times_of_their_own_are_never_cut_anew():
+    direction = np.asarray(OBLIQUE)[:, [0, 2, 1]]
+    series = TimeSeries(np.zeros((2, 2, 3, 4), np.int16), Geometry((4, 3, 2), direction=direction), np.zeros((2, 2)) + [[0], [1]])
+    with pytest.raises(DataRefused, match="not axial"):
+        axial_slices(series)
 
 
 def test_binning_takes_means_and_centers_the_grid():

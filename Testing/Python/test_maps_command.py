@@ -15,7 +15,7 @@ from lesion_overlap import volumes_agree
 from CTPerfusionSuiteLib.cli import main
 from CTPerfusionSuiteLib.nifti import write_series
 from PerfusionMapsLib.perfusion_options import Thresholds
-from PerfusionMapsLib.result_folder import open_result, recompute
+from PerfusionMapsLib.result_folder import open_result, recompute, write_result
 
 MAPS = ("cbf", "cbv", "mtt", "delay", "tmax", "ttp", "rcbf", "rcbv")
 MASKS = ("hypoperf_mask_tmax6", "core_mask_rcbf30", "penumbra_mask", "brain_mask", "tissue_mask", "hemisphere")
@@ -193,6 +193,23 @@ def test_a_time_step_that_contradicts_the_images_is_used_with_a_warning(small_st
     assert "times_contradicted" not in flags["same"]
 
 
+def test_a_constant_curve_is_no_artery(nifti, tmp_path, capsys):
+    (tmp_path / "aif.csv").write_text("time_s,hu\n" + "".join(f"{1.6 * n:.1f},100\n" for n in range(32)))
+    words = ["maps", "--input", str(nifti), "--out_dir", str(tmp_path / "out"), "--aif", str(tmp_path / "aif.csv"), "--progress", "none"]
+    assert main(words) == 2
+    assert "does not begin at its baseline" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_without_calibration_maps_carry_no_absolute_unit(result, tmp_path):
+    opened = open_result(result)
+    relative = replace(opened, metrics={**opened.metrics, "absolute_calibrated": False})
+    write_result(tmp_path / "out", relative)
+    for name, absolute in (("cbf", False), ("cbv_sd", False), ("cbf_p025", False), ("mtt", True), ("tmax", True)):
+        if name in opened.maps:
+            assert (b"relative scale" in nibabel.load(tmp_path / "out" / f"{name}.nii.gz").header["descrip"].item()) != absolute, name
+    assert b"mL" in nibabel.load(result / "cbf.nii.gz").header["descrip"].item()
+
+
 def test_an_artery_placed_in_tissue_is_told_and_no_criterion_is_judged(small_study, nifti, tmp_path):
     tissue = small_study.mask("tissue") & ~small_study.mask("hypoperfusion") & (small_study.truth["artery_fraction"].values == 0)
     k, j, i = np.argwhere(tissue & (small_study.truth["vein_fraction"].values == 0))[7]
@@ -216,6 +233,89 @@ def test_a_brain_mask_of_part_of_the_brain_measures_there_with_the_artery_of_the
 def read_curve(folder):
     """HU of the AIF of a result folder."""
     return np.loadtxt(folder / "aif.csv", delimiter=",", skiprows=1)[:, 1]
+
+
+def test_a_series_stored_in_coronal_slices_gives_the_same_numbers_and_takes_masks_of_either_storage(nifti, small_study, tmp_path):
+    from CTPerfusionSuiteLib.nifti import write_volume
+
+    image = nibabel.load(nifti)
+    coronal = np.array([[0, -1], [2, 1], [1, -1]])
+    affine = image.affine @ nibabel.orientations.inv_ornt_aff(coronal, image.shape[:3])
+    other = nibabel.Nifti1Image(nibabel.orientations.apply_orientation(np.asarray(image.dataobj), coronal), affine)
+    other.header["pixdim"][4] = image.header["pixdim"][4]
+    other.header.set_xyzt_units("mm", "sec")
+    assert nibabel.aff2axcodes(affine)[2] in "AP"
+    nibabel.save(other, tmp_path / "coronal.nii.gz")
+    brain = small_study.truth["brain"]
+    write_volume(tmp_path / "axial_mask.nii.gz", replace(brain, values=(brain.values > 0).astype(np.uint8)))
+    mask = nibabel.load(tmp_path / "axial_mask.nii.gz")
+    turned = nibabel.orientations.apply_orientation(np.asarray(mask.dataobj), coronal)
+    nibabel.save(nibabel.Nifti1Image(turned, affine), tmp_path / "coronal_mask.nii.gz")
+    plain = maps(nifti, tmp_path / "plain", "--mask", tmp_path / "axial_mask.nii.gz")
+    for name in ("axial_mask", "coronal_mask"):
+        metrics = maps(tmp_path / "coronal.nii.gz", tmp_path / name, "--mask", tmp_path / f"{name}.nii.gz")
+        assert metrics["lesion_side"] == plain["lesion_side"] == "left"
+        for volume in ("hypoperfusion", "core"):
+            assert metrics["volumes_ml"][volume] == pytest.approx(plain["volumes_ml"][volume], rel=0.02, abs=0.5)
+        assert "axes_reordered" in [flag["code"] for flag in metrics["qc"]]
+
+
+def test_volumes_follow_the_sform_when_pixdim_is_wrong(nifti, result, tmp_path):
+    image = nibabel.load(nifti)
+    raw = bytearray(image.to_bytes())
+    header = nibabel.Nifti1Header(bytes(raw[:348]), check=False)
+    header["pixdim"][1:4] = 1.0
+    raw[:348] = header.binaryblock
+    (tmp_path / "wrong.nii").write_bytes(bytes(raw))
+    metrics = maps(tmp_path / "wrong.nii", tmp_path / "out")
+    expected = json.loads((result / "metrics.json").read_text())["volumes_ml"]
+    assert abs(metrics["volumes_ml"]["hypoperfusion"] - expected["hypoperfusion"]) < 0.5
+    assert "voxel_size_contradicted" in [flag["code"] for flag in metrics["qc"]]
+
+
+@pytest.mark.parametrize("option", ["--mask", "--tissue_mask", "--exclude", "--anatomy", "--aif", "--vof"])
+def test_a_file_that_can_never_be_used_is_refused_before_the_series_is_read(option, nifti, tmp_path, capfd, monkeypatch):
+    from PerfusionMapsLib import commands
+
+    def read(*arguments, **named):
+        raise AssertionError("the series was read first")
+
+    monkeypatch.setattr(commands, "read_series", read)
+    (tmp_path / "text.csv").write_text("no curve")
+    (tmp_path / "text.mha").write_text("no image")
+    for bad in (nifti, tmp_path / "text.mha", *([tmp_path / "text.csv"] if option in ("--aif", "--vof") else [])):
+        words = ["--input", nifti, "--out_dir", tmp_path / "out", "--progress", "none", option, bad]
+        assert main(["maps", *map(str, words)]) == 2
+        text = capfd.readouterr().err
+        assert text.count("\n") == 1 and Path(bad).name in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_width_of_a_filter_that_is_switched_off_is_refused(nifti, tmp_path, capsys):
+    words = ["maps", "--input", str(nifti), "--out_dir", str(tmp_path / "out"), "--denoise", "none", "--progress", "none"]
+    assert main([*words, "--smoothing", "4"]) == 2
+    assert "--smoothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--mask", "--tissue_mask"])
+def test_a_mask_too_small_to_measure_anything_is_refused(option, result, nifti, tmp_path, capsys):
+    from CTPerfusionSuiteLib.nifti import read_volume, write_volume
+
+    tissue = read_volume(result / "tissue_mask.nii.gz")
+    few = np.zeros_like(tissue.values)
+    few[tuple(np.argwhere(tissue.values > 0)[1000])] = 1
+    write_volume(tmp_path / "mask.nii.gz", replace(tissue, values=few))
+    words = ["--input", nifti, "--out_dir", tmp_path / "out", "--progress", "none", option, tmp_path / "mask.nii.gz"]
+    assert main(["maps", *map(str, words)]) == 2
+    assert "at least 10 mL" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("frames", ["1-99999999999", "10001", "1-" + 4000 * "9", "0", "3-2"])
+def test_frames_no_series_has_are_refused_before_they_are_counted_up(frames, nifti, tmp_path, capsys):
+    words = ["--input", str(nifti), "--out_dir", str(tmp_path / "out"), "--exclude_frames", frames]
+    assert main(["maps", *words]) == 2
+    assert "--exclude_frames" in capsys.readouterr().err
 
 
 def test_age_and_nihss_make_the_dawn_criteria_assessable(nifti, tmp_path):

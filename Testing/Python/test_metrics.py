@@ -15,7 +15,7 @@ from PerfusionMapsLib.input_functions import InputFunction
 from PerfusionMapsLib.lesions import lesions
 from PerfusionMapsLib.perfusion_metrics import VenousTransit, flatten, metrics_document, refused_document, to_csv, to_json
 from PerfusionMapsLib.perfusion_options import Thresholds
-from PerfusionMapsLib.quality_flags import Observations, QualityFlag, Severity, flagged, lesion_flags, quality_flags
+from PerfusionMapsLib.quality_flags import Observations, QualityFlag, Severity, doubtful, flagged, lesion_flags, quality_flags
 from PerfusionMapsLib.trial_profiles import dawn_profile, trial_profiles
 from PerfusionMapsLib.truncation import tail_fraction, truncation_score
 
@@ -251,6 +251,8 @@ def test_a_clean_study_has_no_flag_and_nothing_measured_raises_none():
         ("aif_noisy", "warning", {"aif_noise_hu": 40.0}),
         ("aif_late", "warning", {"aif_peak_s": 19.0}),
         ("aif_late", "warning", {"aif_arrival_s": 14.0}),
+        ("aif_late", "critical", {"aif_arrival_s": 25.0}),
+        ("posterior_edge", "critical", {"edge_fraction": 0.4}),
         ("motion", "info", {"motion_mm": 4.0}),
         ("motion", "warning", {"motion_deg": 9.0}),
         ("motion", "critical", {"frames_dropped": 12}),
@@ -321,3 +323,11 @@ def test_the_end_of_a_curve_is_judged_against_its_peak():
     assert tail_fraction(bolus(times, 15.0, 8.0, 200.0), 40.0) == pytest.approx(0.1, abs=0.01)
     assert tail_fraction(InputFunction(times, np.minimum(times, 30.0)), 40.0) == 1.0
     assert tail_fraction(InputFunction(times, np.where(times < 20, times, -1.0)), 40.0) == 0.0
+
+
+def test_a_given_curve_that_is_tissue_leaves_no_criterion_to_judge():
+    from dataclasses import replace
+
+    faint = replace(CLEAN, venous_scale=20.0, aif_noise_hu=40.0, tmax_error_s=None)
+    assert ("aif_in_tissue", "critical") in [(flag.code, flag.severity) for flag in quality_flags(faint)]
+    assert doubtful(quality_flags(faint)) and not doubtful(quality_flags(replace(faint, venous_scale=3.0)))

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
-from CTPerfusionSuiteLib.nifti import read_nifti_series, read_volume, write_series, write_volume
+from CTPerfusionSuiteLib.nifti import read_nifti_series, read_volume, volume_grid, write_series, write_volume
 from CTPerfusionSuiteLib.sequence_nrrd import read_sequence, write_sequence
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries, Volume
 
@@ -97,6 +97,109 @@ def test_affines_of_others_are_understood(tmp_path, name, form):
     nib.save(image, path)
     series = read_nifti_series(path)
     assert series.geometry.close_to(geometry, 1e-3) and np.array_equal(series.values, VALUES)
+
+
+SCANNED = np.array([[-2.29, 0, 0, 110], [0, -2.29, 0, 120], [0, 0, 5, -30], [0, 0, 0, 1.0]])
+
+
+def placed(path, sform=(1, SCANNED), qform=(0, SCANNED), **header):
+    """A series by nibabel whose codes, affines (RAS) and header fields contradict each other as asked."""
+    image = nib.Nifti1Image(np.transpose(VALUES), None)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_sform(sform[1], code=sform[0])
+    image.header.set_qform(qform[1], code=qform[0])
+    image.header["pixdim"][4] = 2
+    raw = bytearray(image.to_bytes())
+    edited = nib.Nifti1Header(bytes(raw[:348]), check=False)
+    for key, value in header.items():
+        if key == "sizes":
+            edited["pixdim"][1:4] = value
+        else:
+            edited[key] = value
+    raw[:348] = edited.binaryblock
+    path.write_bytes(bytes(raw))
+    return path
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (0, 2.29, 5), (-2.29, 2.29, 5), (np.nan, np.inf, 5)])
+@pytest.mark.parametrize("codes", [(1, 0), (1, 1), (2, 0), (2, 1), (4, 0)])
+def test_voxels_are_as_large_as_the_sform_that_places_them_whatever_pixdim_says(tmp_path, capfd, sizes, codes):
+    path = placed(tmp_path / "s.nii", (codes[0], SCANNED), (codes[1], SCANNED), sizes=sizes)
+    series = read_nifti_series(path)
+    assert series.geometry.spacing == pytest.approx((2.29, 2.29, 5.0), rel=1e-5)
+    assert np.allclose(series.geometry.to_lps([2, 3, 1]), [-110 + 2 * 2.29, -120 + 3 * 2.29, -25], atol=1e-3)
+    contradicted = not np.allclose(np.abs(sizes), (2.29, 2.29, 5))
+    assert [code for code, _ in series.notes] == ["voxel_size_contradicted"] * contradicted
+    assert capfd.readouterr().err == ""
+
+
+def test_an_sform_into_an_atlas_gives_way_to_the_qform_and_one_into_another_scan_too(tmp_path):
+    atlas = np.diag([3.0, 3.0, 7.0, 1.0])
+    aligned = SCANNED + np.array([[0, 0, 0, 40.0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    for code, sform in ((4, atlas), (2, aligned)):
+        series = read_nifti_series(placed(tmp_path / "s.nii", (code, sform), (1, SCANNED), sizes=(2.29, 2.29, 5)))
+        assert np.allclose(series.geometry.to_lps([0, 0, 0]), [-110, -120, -30], atol=1e-3)
+        assert series.geometry.spacing == pytest.approx((2.29, 2.29, 5.0), rel=1e-5)
+    assert np.allclose(read_nifti_series(placed(tmp_path / "s.nii", (4, atlas))).geometry.spacing, (3, 3, 7))
+
+
+def test_lengths_count_in_the_unit_of_the_header_and_a_missing_orientation_is_told(tmp_path):
+    thousandth = np.diag([1e-3, 1e-3, 1e-3, 1.0]) @ SCANNED
+    series = read_nifti_series(placed(tmp_path / "s.nii", (1, thousandth), sizes=(2.29e-3, 2.29e-3, 5e-3), xyzt_units=1 | 8))
+    assert series.geometry.spacing == pytest.approx((2.29, 2.29, 5.0), rel=1e-5)
+    assert np.allclose(series.geometry.origin, [-110, -120, -30], atol=1e-3) and not series.notes
+    bare = read_nifti_series(placed(tmp_path / "s.nii", (0, SCANNED), sizes=(2.29, 2.29, 5)))
+    assert bare.geometry.spacing == pytest.approx((2.29, 2.29, 5.0), rel=1e-5)
+    assert [code for code, _ in bare.notes] == ["unknown_orientation"]
+
+
+SHEARED = SCANNED + np.array([[0, 0, 1.5, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"sform": (0, SCANNED), "sizes": (-2.29, 2.29, 5)}, "voxel size"),
+        ({"sform": (0, SCANNED), "qform": (1, SCANNED), "sizes": (2.29, 0, 5)}, "voxel size"),
+        ({"sform": (0, SCANNED), "qform": (1, SCANNED), "quatern_b": np.inf}, "voxel size"),
+        ({"sform": (1, 1e9 * SCANNED)}, "voxel size"),
+        ({"sform": (1, np.full((4, 4), np.nan))}, "voxel size"),
+        ({"sform": (1, np.diag([0.0, 0, 0, 1]))}, "voxel size"),
+        ({"sform": (1, SHEARED)}, "right angles"),
+        ({"vox_offset": np.nan}, "byte nan"),
+        ({"vox_offset": -5}, "byte -5"),
+        ({"vox_offset": 0}, "byte 0"),
+        ({"vox_offset": 1e30}, "byte 1e"),
+        ({"scl_slope": 1e30}, "scales by 1e"),
+        ({"scl_slope": 1, "scl_inter": -1e20}, "scales by 1 and"),
+        ({"scl_slope": 1e7 + 0.5}, "no HU"),
+        ({"dim": [4, 32000, 32000, 32000, 16, 1, 1, 1]}, "truncated"),
+    ],
+)
+def test_a_nonsensical_nifti_header_is_refused_in_one_sentence(tmp_path, capfd, changes, sentence):
+    path = placed(tmp_path / "s.nii", **changes)
+    with pytest.raises(DataRefused, match=sentence):
+        read_nifti_series(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_the_header_of_a_volume_tells_its_grid_and_what_cannot_be_read(tmp_path, capfd):
+    volume = Volume(VALUES[0], series_with(DIRECTIONS["oblique"]).geometry)
+    for name in ("v.nii.gz", "v.mha", "v.nrrd"):
+        write_volume(tmp_path / name, volume)
+        assert volume_grid(tmp_path / name).close_to(volume.geometry, 1e-3)
+        assert read_volume(tmp_path / name).geometry.close_to(volume.geometry, 1e-3)
+    write_series(tmp_path / "s.nii.gz", series_with())
+    write_sequence(tmp_path / "s.seq.nrrd", series_with())
+    (tmp_path / "text.mha").write_text("hello")
+    (tmp_path / "nan.mha").write_bytes((tmp_path / "v.mha").read_bytes().replace(b"ElementSpacing = 1 ", b"ElementSpacing = nan "))
+    capfd.readouterr()
+    for name in ("s.nii.gz", "s.seq.nrrd", "text.mha", "nan.mha", "none.nii", "none.mha"):
+        for read in (volume_grid, read_volume):
+            with pytest.raises((RequestRefused, DataRefused)):
+                read(tmp_path / name)
+    assert capfd.readouterr().err == ""
+    assert sitk.ProcessObject.GetGlobalWarningDisplay()
 
 
 def test_big_endian_is_read_and_nifti_2_refused(tmp_path):
@@ -355,6 +458,39 @@ def test_detached_data_and_bad_sequences(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(VALUES[0]), str(tmp_path / "g.nrrd"))
     with pytest.raises(DataRefused, match="3 axes"):
         read_sequence(tmp_path / "g.nrrd")
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        (b"space directions: (", b"space directions: (nan,0,0) ("),
+        (b"space directions: (", b"space directions: (x"),
+        (b"space directions: (", b"space directions: (1e300"),
+        (b"space origin: (", b"space origin: (nan"),
+        (b"sizes: 6", b"sizes: six"),
+        (b"sizes: 6", b"sizes: 0"),
+        (b"sizes: 6", b"sizes: -6"),
+        (b"sizes: 6 5 4", b"sizes: 90000000 90000000 90000"),
+    ],
+)
+def test_a_nonsensical_sequence_header_is_refused(tmp_path, old, new):
+    path = slicer_file(tmp_path / "a.seq.nrrd")
+    whole = path.read_bytes()
+    assert old in whole
+    path.write_bytes(whole.replace(old, new, 1))
+    with pytest.raises((DataRefused, RequestRefused)):
+        read_sequence(path)
+
+
+def test_a_sequence_whose_voxels_have_no_size_is_refused_as_data(tmp_path):
+    write_sequence(tmp_path / "a.seq.nrrd", series_with())
+    whole = (tmp_path / "a.seq.nrrd").read_bytes()
+    (tmp_path / "a.seq.nrrd").write_bytes(whole.replace(b"(1.0,0.0,0.0)", b"(nan,0.0,0.0)", 1))
+    with pytest.raises(DataRefused, match="voxel size"):
+        read_sequence(tmp_path / "a.seq.nrrd")
+    for place in ({"spacing": (1, np.nan, 1)}, {"origin": (0, 0, np.inf)}, {"direction": np.full((3, 3), np.nan)}):
+        with pytest.raises(ValueError, match="finite|positive"):
+            Geometry((2, 2, 2), **place)
 
 
 def test_time_of_slices_is_plain_json_in_the_header(tmp_path):

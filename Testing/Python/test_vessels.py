@@ -306,3 +306,12 @@ def test_swapping_early_and_late_would_be_noticed():
     except DataRefused:
         return
     assert not (at(drawn.artery, arteries[0]) > 0.05).all()
+
+
+def test_a_frame_that_is_brighter_as_a_whole_is_named_and_a_steady_scan_names_none():
+    series = simulate_brain(BrainOptions(size=(96, 96), slices=4, frames=36, noise_hu=6.0, seed=4)).series
+    assert not [note for note in find_bolus(series).notes if note[0] == "frame_offset"]
+    flash = series.values.copy()
+    flash[17] += 3
+    (note,) = [note for note in find_bolus(replace(series, values=flash)).notes if note[0] == "frame_offset"]
+    assert "Frame 18 as a whole differs by +3" in note[1] and "--exclude_frames 18" in note[1]

@@ -15,6 +15,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from CTPerfusionSuiteLib.dicom.character_sets import decoded, encodings_of
+from CTPerfusionSuiteLib.dicom.privacy import name_parts, without_names
 from CTPerfusionSuiteLib.time_axis import seconds_of_datetime, seconds_of_day
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -26,6 +28,7 @@ IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG = (
     "1.2.840.10008.1.2.1.99",
     "1.2.840.10008.1.2.2",
 )
+UNCOMPRESSED = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG)
 LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 GE_MID_SCAN_TIME = "GE mid-scan time (0019,1024)"
 TIME_SOURCES = (
@@ -100,7 +103,8 @@ class Frame:
 
     `path` is relative to the folder searched; `index` counts frames of a multi-frame file from 0.  Positions are LPS mm.
     `pixel_offset` and `pixel_length` are where the pixel data of the file lie in bytes (length None: compressed fragments; offset
-    None: only a full parse finds them).  `seconds` holds the times by source, `fault` what is wrong with the file.
+    None: only a full parse finds them).  `seconds` holds the times by source, `fault` what is wrong with the file, `names` the parts of
+    names of patients that are kept out of `shown_path`.
     """
 
     path: str
@@ -144,11 +148,22 @@ class Frame:
     instance_number: float = math.nan
     seconds: dict[str, float] = field(default_factory=dict)
     fault: str = ""
+    names: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def compressed(self) -> bool:
         """Whether the pixels need a decoder."""
-        return UID(self.transfer_syntax).is_compressed and self.transfer_syntax != DEFLATED
+        return self.transfer_syntax not in UNCOMPRESSED
+
+    @property
+    def known_transfer_syntax(self) -> bool:
+        """Whether the standard says how the file is coded; private codings are told to nobody."""
+        return UID(self.transfer_syntax).type == "Transfer Syntax"
+
+    @property
+    def shown_path(self) -> str:
+        """`path` for people, without names of patients."""
+        return without_names(self.path, self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +228,7 @@ class RawHeader(HeaderText):
         self.dataset = dataset
         self._order = "<" if dataset.original_encoding[1] is not False else ">"
         # Never converted: the charset would be applied to every element.
-        charset = self._bytes("SpecificCharacterSet")
-        self._encoding = "utf-8" if b"192" in charset else "latin-1"
+        self._encodings = encodings_of(self._bytes("SpecificCharacterSet"))
 
     @property
     def transfer_syntax(self) -> str:
@@ -235,7 +249,7 @@ class RawHeader(HeaderText):
         return "\\".join(map(str, value)).encode() if isinstance(value, (list, pydicom.multival.MultiValue)) else str(value).encode()
 
     def text(self, key) -> str:
-        return self._bytes(key).decode(self._encoding, "replace").strip(" \0")
+        return decoded(self._bytes(key), self._encodings).strip(" \0")
 
     def double(self, key) -> float:
         """A binary float64 (VR FD), else NaN."""
@@ -396,9 +410,9 @@ def what_else(header: HeaderText, frame: Frame) -> str:
             return "dose report"
         if name.endswith("SR") or "SR Storage" in name or modality == "SR":
             return "structured report"
-        return f"not a CT image ({name if not name[0].isdigit() else modality or 'unknown object'})"
+        return f"not a CT image ({name if not name[0].isdigit() else _shown_modality(modality, frame) or 'unknown object'})"
     if modality and modality != "CT":
-        return f"not CT (modality {modality})"
+        return f"not CT (modality {_shown_modality(modality, frame)})"
     if "LOCALIZER" in frame.image_type:
         return "localizer"
     if frame.samples != 1 or not frame.photometric.startswith("MONOCHROME"):
@@ -406,10 +420,18 @@ def what_else(header: HeaderText, frame: Frame) -> str:
     return ""
 
 
+def _shown_modality(modality: str, frame: Frame) -> str:
+    """A modality for people, whatever was written there."""
+    return without_names(modality[:16], name_parts({frame.patient}))
+
+
 def _find_pixels(file, dataset: pydicom.Dataset, frame: Frame, position: int, size: int) -> None:
     """Set where the pixel data lie, or the fault if they are not all there."""
     frames = header_count(dataset)
     frame.frames_in_file = frames
+    if not frame.known_transfer_syntax:
+        frame.fault = f"is coded in the transfer syntax {frame.transfer_syntax}, which is not known"
+        return
     if frame.transfer_syntax == DEFLATED:
         return
     file.seek(position)

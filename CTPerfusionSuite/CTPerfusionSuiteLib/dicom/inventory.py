@@ -19,6 +19,7 @@ from CTPerfusionSuiteLib.dicom.headers import ENHANCED_CT, TIME_SOURCES, Frame, 
 from CTPerfusionSuiteLib.dicom.privacy import name_parts, without_names
 from CTPerfusionSuiteLib.dicom.slice_stack import SliceStack, stack_slices
 from CTPerfusionSuiteLib.errors import RequestRefused
+from CTPerfusionSuiteLib.output_folder import MARKER, OWNER, PHANTOMS, kind_of
 from CTPerfusionSuiteLib.progress import Progress, silent
 from CTPerfusionSuiteLib.time_axis import MIN_FRAMES, STEP_RANGE_S, unwrap_midnight
 
@@ -39,6 +40,7 @@ _MAP_WORDS = {
     "AVERAGE",
 }
 _UNITS_OF_CT = {"", "HU", "US", "HU_MOD"}
+_DENIED = "may not be read"
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def take_inventory(folder, progress: Progress = silent, threads: int | None = No
     skipped: list[Skipped] = []
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         try:
-            for n, found in enumerate(pool.map(lambda name: _header_or_refusal(root, name), names), start=1):
+            for n, found in enumerate(pool.map(lambda name: _header_or_skipped(root, name), names), start=1):
                 if isinstance(found, list):
                     frames += found
                 else:
@@ -134,12 +136,20 @@ def take_inventory(folder, progress: Progress = silent, threads: int | None = No
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return sort_headers(root, frames, objects, skipped)
+    inventory = sort_headers(root, frames, objects, skipped)
+    denied = next((entry.path for entry in skipped if entry.why == _DENIED), None)
+    if denied is not None:
+        # Only now the names are known that its folders may repeat.
+        what = f"the file '{without_names(denied, inventory.names)}'" if frames or objects else "no file of the folder"
+        raise RequestRefused(f"{what} {_DENIED if frames or objects else 'may be read'}; check the permissions")
+    return inventory
 
 
 def sort_headers(root: Path, frames: list[Frame], objects: list[NotAnImage] = (), skipped: list[Skipped] = ()) -> Inventory:
     """Sort headers that were read already, of files below `root`, into acquisitions."""
     parts = frozenset(name_parts({frame.patient for frame in frames} | {other.patient for other in objects}))
+    for frame in frames:
+        frame.names = parts
     candidates, others, duplicates = _sorted_frames(frames, parts)
     others += _other_objects(objects, parts)
     skipped = [entry for entry in skipped if entry.why != "DICOMDIR"]
@@ -160,9 +170,10 @@ def _listed_files(files) -> tuple[Path, list[str]]:
     paths = [Path(file).absolute() for file in files]
     if not paths:
         raise RequestRefused("no DICOM files were given; choose at least one series")
-    missing = next((path for path in paths if not path.is_file()), None)
-    if missing is not None:
-        raise RequestRefused(f"the file '{missing.name}' is not there any more; import the study again")
+    missing = sum(not path.is_file() for path in paths)
+    if missing:
+        # Their names may be those of patients.
+        raise RequestRefused(f"{missing} of the {len(paths)} files are not there any more; import the study again")
     try:
         root = Path(os.path.commonpath([path.parent for path in paths]))
     except ValueError:
@@ -181,21 +192,43 @@ def _file_names(folder: Path) -> list[str]:
     def unreadable(error: OSError) -> None:
         raise RequestRefused(f"the folder '{folder}' cannot be read completely ({type(error).__name__}); check its permissions") from error
 
-    for place, _, files in os.walk(folder, onerror=unreadable):
+    root, entered, results = Path(os.path.realpath(folder)), set(), 0
+    for place, below, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        real = os.path.realpath(place)
+        # Links may lead to a folder that was entered already, or to one that holds the folder asked for.
+        if entered and (real in entered or root.is_relative_to(real)):
+            below.clear()
+            continue
+        if entered and _is_a_result(place, files):
+            below.clear()
+            results += 1
+            continue
+        entered.add(real)
+        below.sort(key=lambda name, place=place: (os.path.islink(os.path.join(place, name)), name))
         wanted = [name for name in files if not (name.upper() == "DICOMDIR" or name.startswith("."))]
         names += [(Path(place) / name).relative_to(folder).as_posix() for name in wanted]
     if not names:
-        raise RequestRefused(f"the folder '{folder}' is empty; give the folder that holds the DICOM files")
+        found = "holds nothing but results of this program" if results else "is empty"
+        raise RequestRefused(f"the folder '{folder}' {found}; give the folder that holds the DICOM files")
     return sorted(names)
 
 
-def _header_or_refusal(root: Path, name: str) -> list[Frame] | NotAnImage | Skipped:
-    """`read_header`, with files that may not be read refused."""
+def _is_a_result(place: str, files: list[str]) -> bool:
+    """Whether a folder is a result of ours, complete or being written; a phantom is a study like any other."""
+    if MARKER in files:
+        return kind_of(Path(place)) not in ("", PHANTOMS)
+    return OWNER in files
+
+
+def _header_or_skipped(root: Path, name: str) -> list[Frame] | NotAnImage | Skipped:
+    """`read_header`, with files that cannot be read skipped."""
     try:
         return read_header(root, name)
-    except PermissionError as error:
-        raise RequestRefused(f"the file '{name}' may not be read; check its permissions") from error
+    except PermissionError:
+        return Skipped(name, _DENIED)
     except OSError as error:
+        if os.path.islink(root / name) and not os.path.exists(root / name):
+            return Skipped(name, "broken link")
         return Skipped(name, f"cannot be read ({type(error).__name__})", damaged=True)
 
 
@@ -222,7 +255,7 @@ def _other_objects(objects: list[NotAnImage], parts) -> list[OtherSeries]:
     ]
 
 
-def _why_not(frame: Frame) -> str:
+def _why_not(frame: Frame, parts) -> str:
     """Why a CT image cannot belong to a dynamic series of HU images; empty if it can."""
     if "LOCALIZER" in frame.image_type:
         return "localizer"
@@ -231,7 +264,7 @@ def _why_not(frame: Frame) -> str:
         if words & _MAP_WORDS:
             return "derived map"
     if frame.rescale_type not in _UNITS_OF_CT:
-        return f"not in HU (rescale type {frame.rescale_type})"
+        return f"not in HU (rescale type {without_names(frame.rescale_type, parts)})"
     if len(frame.position) != 3 or len(frame.orientation) != 6 or len(frame.pixel_spacing) != 2 or min(frame.pixel_spacing) <= 0:
         # A file cut off inside its header has lost these too.
         return "" if frame.fault else "no position in space"
@@ -249,11 +282,12 @@ def _sorted_frames(frames: list[Frame], parts) -> tuple[list[Acquisition], list[
     groups: dict[tuple, list[Frame]] = defaultdict(list)
     grids: list[Frame] = []
     for frame in frames:
-        reason = _why_not(frame)
+        reason = _why_not(frame, parts)
         if reason:
             unfit[frame.series_uid, reason].append(frame)
         elif len(frame.position) != 3:
-            unfit[frame.series_uid, "truncated files"].append(frame)
+            what = "truncated files" if frame.known_transfer_syntax else f"unknown transfer syntax {frame.transfer_syntax}"
+            unfit[frame.series_uid, what].append(frame)
         else:
             groups[frame.series_uid, _grid_number(frame, grids)].append(frame)
     candidates, single, duplicates = [], [], 0

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import numpy as np
 
 from CTPerfusionSuiteLib.dicom.acquisition_header import acquisition_header
-from CTPerfusionSuiteLib.dicom.headers import CONTENT_TIME, Frame
+from CTPerfusionSuiteLib.dicom.headers import CONTENT_TIME
 from CTPerfusionSuiteLib.dicom.inventory import Acquisition, Inventory, take_inventory
 from CTPerfusionSuiteLib.dicom.pixels import check_decoders, read_hounsfield, whole_numbers
-from CTPerfusionSuiteLib.dicom.privacy import same_patient, without_names
+from CTPerfusionSuiteLib.dicom.privacy import same_patient
 from CTPerfusionSuiteLib.dicom.slice_stack import TimedStack, arrange_in_time
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
-from CTPerfusionSuiteLib.geometry import SliceLayout, lay_out_slices, resample_uneven_slices, shifted_slice
+from CTPerfusionSuiteLib.geometry import AIR_HU, SliceLayout, lay_out_slices, resample_uneven_slices, shifted_slice
 from CTPerfusionSuiteLib.progress import Progress, part, silent
 from CTPerfusionSuiteLib.time_axis import contradiction_note, enough_frames, from_first_frame, given_times, sampling_note, table_positions
 from CTPerfusionSuiteLib.volumes import TimeSeries
@@ -25,6 +25,8 @@ _HEADERS_SHARE = 0.3
 """Part of the progress bar for reading headers."""
 _SIDEWAYS_MM = 0.5
 """Images of one slice position may be off by this in the slice plane."""
+_BRIGHTEST_AIR_HU = -500.0
+"""Between air and the lightest soft tissue: images without any darker pixel are hardly in HU."""
 
 
 def read_perfusion_series(
@@ -71,7 +73,7 @@ def read_perfusion_series(
     enough_frames(acquisition.time_points, what)
     for frame in acquisition.stack.frames:
         if frame.fault:
-            raise DataRefused(f"the file '{_shown(inventory, frame)}' of {what} {frame.fault}; copy or export it again")
+            raise DataRefused(f"the file '{frame.shown_path}' of {what} {frame.fault}; copy or export it again")
     timed = _arranged(inventory, acquisition, accept_content_time, times is not None or dt is not None)
     enough_frames(len(timed.frames), what)
     _check_sideways(acquisition, timed, what)
@@ -82,7 +84,7 @@ def read_perfusion_series(
     if layout.weights is not None:
         slice_times = slice_times @ layout.weights.T
         slabs = None if slabs is None else slabs[layout.weights.argmax(axis=1)]
-    notes += _layout_notes(layout) + _image_notes(timed)
+    notes += _layout_notes(layout) + _image_notes(timed, values)
     if timed.dropped:
         notes.append(("incomplete_last_pass", "the last pass of the table covered one position only and is left out"))
     header = acquisition_header(inventory.folder, timed.frames[0], inventory.names)
@@ -135,13 +137,9 @@ def _why_none(inventory: Inventory) -> str:
     if inventory.others:
         return f"the folder holds no CT images ({kinds}{damaged}); {remedy}"
     if inventory.damaged:
-        return f"the folder holds damaged DICOM files only, such as '{inventory.damaged[0]}'; copy or export them again"
+        # None of them tells the name of its patient, so that it could not be kept out of the names of folders.
+        return f"the folder holds damaged DICOM files only ({len(inventory.damaged)}); copy or export them again"
     return f"the folder holds no DICOM files; {remedy}"
-
-
-def _shown(inventory: Inventory, frame: Frame) -> str:
-    """The file's relative name without parts of names of patients."""
-    return without_names(frame.path, set(inventory.names))
 
 
 def _arranged(inventory: Inventory, acquisition: Acquisition, accept_content_time: bool, times_given: bool) -> TimedStack:
@@ -275,16 +273,23 @@ def _layout_notes(layout: SliceLayout) -> list[tuple[str, str]]:
     return notes
 
 
-def _image_notes(timed: TimedStack) -> list[tuple[str, str]]:
-    """What the headers say of the images that a user should know."""
+def _image_notes(timed: TimedStack, values: np.ndarray) -> list[tuple[str, str]]:
+    """What the headers say of the images (T, K, J, I) that a user should know."""
     frames, notes = timed.frames.ravel(), []
     if any(frame.lossy for frame in frames):
         notes.append(("lossy_compression", "the images were compressed with loss, which changes small enhancement"))
     if not all(frame.rescale_given for frame in frames):
-        notes.append(("rescale_missing", "some images do not say how stored values become HU; they are taken as HU"))
+        unlike = ", although none shows air near -1000 HU" if _air_is_missing(values[0], frames[0].padding is not None) else ""
+        notes.append(("rescale_missing", f"some images do not say how stored values become HU; they are taken as HU{unlike}"))
     if "DERIVED" in frames[0].image_type[:1]:
         notes.append(("derived_images", "the images are marked as derived: another program has processed them"))
     return notes
+
+
+def _air_is_missing(volume: np.ndarray, padded: bool) -> bool:
+    """Whether nothing in a volume, padding aside, is as dark as the air around a patient."""
+    seen = volume[volume > AIR_HU] if padded else volume
+    return bool(seen.size) and float(seen.min()) > _BRIGHTEST_AIR_HU
 
 
 def _inventory_notes(inventory: Inventory, acquisition: Acquisition) -> list[tuple[str, str]]:

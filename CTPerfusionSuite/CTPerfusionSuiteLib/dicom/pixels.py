@@ -12,7 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
-from CTPerfusionSuiteLib.dicom.headers import DEFLATED, EXPLICIT_BIG, Frame
+from CTPerfusionSuiteLib.dicom.headers import EXPLICIT_BIG, UNCOMPRESSED, Frame
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.geometry import AIR_HU
 
@@ -30,10 +30,10 @@ def check_decoders(frames: list[Frame]) -> None:
     RequestRefused
         A decoder is not installed.
     DataRefused
-        A retired compression nobody decodes.
+        A retired, private or unknown compression that nobody decodes.
     """
     for syntax in sorted({frame.transfer_syntax for frame in frames}):
-        if not UID(syntax).is_compressed or syntax == DEFLATED:
+        if syntax in UNCOMPRESSED:
             continue
         name = UID(syntax).name
         try:
@@ -106,14 +106,14 @@ def _wrapped(value: int) -> int:
 def stored_values(root: Path, frame: Frame, fragments: dict | None = None) -> np.ndarray:
     """(J, I) stored values: sign extended, without overlay bits; signed or unsigned integers in native byte order."""
     if frame.fault:
-        raise DataRefused(f"the file '{frame.path}' {frame.fault}; copy or export it again")
+        raise DataRefused(f"the file '{frame.shown_path}' {frame.fault}; copy or export it again")
     try:
         if frame.compressed:
             return _decoded(root, frame, {} if fragments is None else fragments)
         raw = _native(root, frame)
     except (PermissionError, FileNotFoundError) as error:
         raise RequestRefused(
-            f"the file '{frame.path}' cannot be read ({type(error).__name__}); check the folder and its permissions"
+            f"the file '{frame.shown_path}' cannot be read ({type(error).__name__}); check the folder and its permissions"
         ) from error
     return _significant(raw, frame)
 
@@ -121,7 +121,7 @@ def stored_values(root: Path, frame: Frame, fragments: dict | None = None) -> np
 def _native(root: Path, frame: Frame) -> np.ndarray:
     """(J, I) uncompressed values, unsigned, in native byte order."""
     if frame.bits_allocated not in (8, 16, 32):
-        raise DataRefused(f"the file '{frame.path}' has {frame.bits_allocated} bits a pixel, which no CT image has; export it again")
+        raise DataRefused(f"the file '{frame.shown_path}' has {frame.bits_allocated} bits a pixel, which no CT image has; export it again")
     kind = np.dtype(f"{'>' if frame.transfer_syntax == EXPLICIT_BIG else '<'}u{frame.bits_allocated // 8}")
     count = frame.rows * frame.columns
     values = np.empty((frame.rows, frame.columns), kind)
@@ -143,7 +143,7 @@ def _native(root: Path, frame: Frame) -> np.ndarray:
                 got += more
     if got < values.nbytes:
         raise DataRefused(
-            f"the file '{frame.path}' is truncated: it holds {got} of {values.nbytes} bytes of an image; copy or export it again"
+            f"the file '{frame.shown_path}' is truncated: it holds {got} of {values.nbytes} bytes of an image; copy or export it again"
         )
     if frame.bits_allocated == 8 and frame.transfer_syntax == EXPLICIT_BIG:
         # Eight-bit pixels are stored as 16-bit words there, so neighbors are swapped.
@@ -225,19 +225,19 @@ def _decoded(root: Path, frame: Frame, fragments: dict) -> np.ndarray:
         )
     except Exception as error:  # noqa: BLE001 - each decoder raises its own kinds
         raise DataRefused(
-            f"the pixels of the file '{frame.path}' cannot be decoded as '{syntax.name}' ({type(error).__name__}); "
+            f"the pixels of the file '{frame.shown_path}' cannot be decoded as '{syntax.name}' ({type(error).__name__}); "
             "export it again, uncompressed"
         ) from error
     pixels = np.asarray(pixels).reshape(-1, frame.columns)
     if pixels.shape[0] != frame.rows:
-        raise DataRefused(f"the file '{frame.path}' holds {pixels.shape[0]} of {frame.rows} rows; export it again")
+        raise DataRefused(f"the file '{frame.shown_path}' holds {pixels.shape[0]} of {frame.rows} rows; export it again")
     return pixels if pixels.dtype.isnative else pixels.astype(pixels.dtype.newbyteorder("="))
 
 
 def _fragments_of_frames(root: Path, frame: Frame) -> list[list[tuple[int, int]]]:
     """(offset, length) in bytes of the fragments of each frame of a compressed file."""
     path = root / frame.path
-    truncated = DataRefused(f"the file '{frame.path}' is truncated within its compressed pixel data; copy or export it again")
+    truncated = DataRefused(f"the file '{frame.shown_path}' is truncated within its compressed pixel data; copy or export it again")
     size = path.stat().st_size
     items: list[tuple[int, int]] = []
     with open(path, "rb") as file:
@@ -263,7 +263,7 @@ def _fragments_of_frames(root: Path, frame: Frame) -> list[list[tuple[int, int]]
         return [[item] for item in items]
     if len(table) != frame.frames_in_file:
         raise DataRefused(
-            f"the file '{frame.path}' does not say which compressed fragments make which frame; export it again, uncompressed"
+            f"the file '{frame.shown_path}' does not say which compressed fragments make which frame; export it again, uncompressed"
         )
     first = items[0][0] - 8
     ends = [*table[1:], 1 << 62]

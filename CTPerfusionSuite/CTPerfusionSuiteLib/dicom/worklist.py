@@ -13,7 +13,7 @@ from pathlib import Path
 import pydicom
 
 from CTPerfusionSuiteLib.dicom.inventory import Acquisition, Inventory, OtherSeries, series_label, short_title, take_inventory
-from CTPerfusionSuiteLib.dicom.privacy import name_parts, without_names
+from CTPerfusionSuiteLib.dicom.privacy import without_names
 from CTPerfusionSuiteLib.dicom.slice_stack import arrange_in_time
 from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.progress import Progress, part, silent
@@ -80,7 +80,9 @@ class WorklistEntry:
     place : str
         The subfolder of the searched folder it lies in, without names of patients.
     folder : str
-        The smallest folder that holds all its files.
+        The smallest folder that holds all its files, to open it; not for people.
+    shown_folder : str
+        The same without names of patients.
     series_uid : str
         Of its first series.
     reason : str
@@ -93,6 +95,7 @@ class WorklistEntry:
     study: str
     place: str
     folder: str
+    shown_folder: str
     series_uid: str
     reason: str
 
@@ -129,7 +132,7 @@ def _apart(acquisition: Acquisition) -> list[OtherSeries]:
         by_series[frame.series_uid].append(frame)
     found = []
     for uid, frames in by_series.items():
-        label = series_label(frames[0].series_number, frames[0].description, frozenset(name_parts({frames[0].patient})))
+        label = series_label(frames[0].series_number, frames[0].description, frames[0].names)
         found.append(OtherSeries(uid, label, len({frame.path for frame in frames}), "one time point", frames[0].path))
     return found
 
@@ -190,8 +193,17 @@ def _entry(inventory, kind, description, size, header, paths, series_uid, reason
     study = f"{date[:4]}-{date[4:6]}-{date[6:]}" if re.fullmatch(r"\d{8}", date) else ""
     names = set(inventory.names)
     place = without_names(Path(common).parts[0], names) if Path(common).parts else ""
+    folder = str(inventory.folder / common)
     return WorklistEntry(
-        kind, short_title(description), size, study, place, str(inventory.folder / common), series_uid, without_names(reason, names)
+        kind,
+        short_title(description),
+        size,
+        study,
+        place,
+        folder,
+        without_names(folder, names),
+        series_uid,
+        reason,
     )
 
 

@@ -35,5 +35,5 @@ def run_worklist(options: argparse.Namespace) -> int:
     if options.progress != "json":
         for entry in entries:
             print(f"{entry.kind.value:20s} {entry.kind.module or '-':20s} {entry.description}, {entry.size}: {entry.reason}")
-            print(f"{'':20s} {'':20s} {entry.folder}")
+            print(f"{'':20s} {'':20s} {entry.shown_folder}")
     return 0

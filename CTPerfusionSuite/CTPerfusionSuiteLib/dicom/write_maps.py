@@ -268,8 +268,9 @@ def _read_header(path) -> Dataset | None:
     try:
         return pydicom.dcmread(path, stop_before_pixels=True)
     except (OSError, pydicom.errors.InvalidDicomError) as error:
-        raise DataRefused(f"the DICOM file the series was read from can no longer be read ({path}): its patient and study are needed for "
-                          "DICOM output; leave out --dicom-output or restore the file") from error
+        # The file is not named: its folders may be called after the patient.
+        raise DataRefused("the DICOM files the series was read from can no longer be read: patient and study are needed for DICOM output; "
+                          "leave out --dicom-output or restore the files") from error
 
 
 def _split_name(name: str) -> tuple[str, str]:

@@ -118,7 +118,7 @@ class WorklistSection:
             texts = (kind, f"{entry['description']}\n{entry['size']}", where)
             for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip(f"{entry['reason'].capitalize()}.\n{entry['folder']}")
+                item.setToolTip(f"{entry['reason'].capitalize()}.\n{entry['shown_folder']}")
                 table.setItem(row, column, item)
         if self._shown:
             table.selectRow(0)

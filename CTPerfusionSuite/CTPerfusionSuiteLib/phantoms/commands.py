@@ -6,18 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from CTPerfusionSuiteLib.argument_types import count, not_negative, positive, triple, whole_number
+from CTPerfusionSuiteLib.argument_types import between, triple, whole_number
 from CTPerfusionSuiteLib.console import STYLES as PROGRESS_STYLES
 from CTPerfusionSuiteLib.console import Console
 from CTPerfusionSuiteLib.errors import RequestRefused
-from CTPerfusionSuiteLib.output_folder import new_result_folder, refuse_existing
+from CTPerfusionSuiteLib.output_folder import PHANTOMS, new_result_folder, refuse_existing
 from CTPerfusionSuiteLib.phantoms.forward_model import RESIDUES
 from CTPerfusionSuiteLib.phantoms.noise import KERNELS
 from CTPerfusionSuiteLib.phantoms.stroke_lesion import COLLATERALS, OCCLUSIONS
+from CTPerfusionSuiteLib.time_axis import MIN_FRAMES, STEP_RANGE_S
 
 SIDES = ("left", "right")
 HEADER_STYLES = ("siemens", "ge", "philips", "canon", "shuttle", "enhanced")
 HEADER_VARIANTS = ("philips-offset", "ge-trigger", "shuttle-acquisitions", "enhanced-split")
+FRAMES, STEP_S = between(MIN_FRAMES, 1000, whole=True), between(*STEP_RANGE_S, "s")
+"""What the readers take for a perfusion series."""
+LARGEST_STUDY = 2_000_000_000
+"""Voxels of all frames: 4 GB, twice a scan of 512 x 512 x 64 voxels and 60 frames."""
+LARGEST_TURN_DEG = 60.0
 
 
 def register(subparsers) -> None:
@@ -37,7 +43,8 @@ def _common(parser) -> None:
     parser.add_argument("--out_dir", type=Path, required=True, metavar="DIR", help="study folder, made new")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier study in the same folder")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="the same seed is the same study, whatever the noise")
-    parser.add_argument("--noise", type=not_negative, default=5.0, metavar="HU", help="standard deviation in every pixel (default 5)")
+    parser.add_argument("--noise", type=between(0, 500, "HU"), default=5.0, metavar="HU",
+                        help="standard deviation in every pixel (default 5)")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--nifti", dest="kind_of_file", action="store_const", const="nifti", default="dicom",
                       help="write series.nii.gz and times.csv instead of DICOM")
@@ -72,21 +79,24 @@ def _register_brain(kinds) -> None:
     lesion.add_argument("--occlusion", choices=OCCLUSIONS, default="M1", help="occluded artery (default M1)")
     lesion.add_argument("--no-lesion", action="store_true", help="a healthy brain")
     lesion.add_argument("--collaterals", choices=COLLATERALS, default="moderate", help="collateral grade (default moderate)")
-    lesion.add_argument("--texture", type=not_negative, default=0.15, metavar="F", help="natural variation of CBF (default 0.15)")
-    lesion.add_argument("--dispersion", type=not_negative, default=0.0, metavar="F", help="seconds of dispersion per second of delay")
+    lesion.add_argument("--texture", type=between(0, 0.4), default=0.15, metavar="F", help="natural variation of CBF (default 0.15)")
+    lesion.add_argument("--dispersion", type=between(0, 5), default=0.0, metavar="F", help="seconds of dispersion per second of delay")
 
     scan = parser.add_argument_group("scan")
-    scan.add_argument("--size", type=count, default=128, metavar="N", help="pixels along x and y (default 128)")
-    scan.add_argument("--slices", type=count, default=8, metavar="N", help="number of slices (default 8)")
-    scan.add_argument("--slice-mm", type=positive, default=5.0, metavar="MM", help="slice thickness (default 5)")
-    scan.add_argument("--frames", type=count, default=40, metavar="N", help="number of frames (default 40)")
-    scan.add_argument("--dt", type=positive, default=1.5, metavar="S", help="seconds between frames (default 1.5)")
-    scan.add_argument("--aif_peak", type=positive, default=300.0, metavar="HU", help="peak of the brightest arterial voxels (default 300)")
-    scan.add_argument("--arterial_peak", type=positive, metavar="HU", help="peak in the lumen (default from --aif_peak)")
-    scan.add_argument("--truncate", type=positive, metavar="S", help="stop the scan early; the truth is that of the whole scan")
-    scan.add_argument("--motion", type=not_negative, default=0.0, metavar="MM", help="drift of the head, mm and degrees")
-    scan.add_argument("--jolts", type=whole_number, default=0, metavar="N", help="frames in which the head jolts 3 mm away")
-    scan.add_argument("--tilt", type=float, default=0.0, metavar="DEG", help="gantry tilt of the DICOM series")
+    scan.add_argument("--size", type=between(32, 1024, "pixels", whole=True), default=128, metavar="N",
+                      help="pixels along x and y (default 128)")
+    scan.add_argument("--slices", type=between(1, 400, whole=True), default=8, metavar="N", help="number of slices (default 8)")
+    scan.add_argument("--slice-mm", type=between(0.3, 20, "mm"), default=5.0, metavar="MM", help="slice thickness (default 5)")
+    scan.add_argument("--frames", type=FRAMES, default=40, metavar="N", help="number of frames (default 40)")
+    scan.add_argument("--dt", type=STEP_S, default=1.5, metavar="S", help="seconds between frames (default 1.5)")
+    scan.add_argument("--aif_peak", type=between(10, 1000, "HU"), default=300.0, metavar="HU",
+                      help="peak of the brightest arterial voxels (default 300)")
+    scan.add_argument("--arterial_peak", type=between(20, 2000, "HU"), metavar="HU", help="peak in the lumen (default from --aif_peak)")
+    scan.add_argument("--truncate", type=between(1, 10_000, "s"), metavar="S",
+                      help="stop the scan early; the truth is that of the whole scan")
+    scan.add_argument("--motion", type=between(0, 50, "mm"), default=0.0, metavar="MM", help="drift of the head, mm and degrees")
+    scan.add_argument("--jolts", type=between(0, 1000, whole=True), default=0, metavar="N", help="frames in which the head jolts 3 mm away")
+    scan.add_argument("--tilt", type=between(-30, 30, "degrees"), default=0.0, metavar="DEG", help="gantry tilt of the DICOM series")
     scan.add_argument("--uneven", action="store_true", help="uneven slice spacing in the DICOM series")
     scan.add_argument("--kernel", choices=KERNELS, default="white", help="noise spectrum (default white)")
     scan.add_argument("--random", action="store_true", help="draw bolus, noise, motion, placement, side and style from the seed instead")
@@ -100,9 +110,10 @@ def _register_kudo(kinds) -> None:
         description="The digital phantom after Kudo et al.: columns MTT, rows delay, slices CBV 1 to 5. Research use only.",
     )
     _common(parser)
-    parser.add_argument("--tile", type=count, default=32, metavar="N", help="pixels along the side of a tile (default 32)")
-    parser.add_argument("--frames", type=count, default=30, metavar="N", help="number of frames (default 30)")
-    parser.add_argument("--dt", type=positive, default=2.0, metavar="S", help="seconds between frames (default 2)")
+    parser.add_argument("--tile", type=between(2, 256, "pixels", whole=True), default=32, metavar="N",
+                        help="pixels along the side of a tile (default 32)")
+    parser.add_argument("--frames", type=FRAMES, default=30, metavar="N", help="number of frames (default 30)")
+    parser.add_argument("--dt", type=STEP_S, default=2.0, metavar="S", help="seconds between frames (default 2)")
     parser.add_argument("--correlated", action="store_true", help="noise of a soft reconstruction kernel instead of white")
     parser.set_defaults(run=run_kudo)
 
@@ -117,12 +128,12 @@ def run_brain(options: argparse.Namespace) -> int:
     from CTPerfusionSuiteLib.phantoms.brain import simulate_brain
     from CTPerfusionSuiteLib.phantoms.study_files import write_study
 
-    refuse_existing(options.out_dir, options.overwrite, "phantoms")
+    refuse_existing(options.out_dir, options.overwrite, PHANTOMS)
     console = Console(options.progress)
     brain, style, writing = brain_request(options)
     study = simulate_brain(brain, console.step("simulate", "Simulating the study"))
     numbers = study.numbers["volumes_ml"]
-    with new_result_folder(options.out_dir, options.overwrite, "phantoms") as folder:
+    with new_result_folder(options.out_dir, options.overwrite, PHANTOMS) as folder:
         console.partial_folders.append(folder)
         write_study(folder, study, style, options.seed, options.kind_of_file, console.step("write", "Writing the study"), **writing)
     console.finish(out_dir=str(options.out_dir))
@@ -141,10 +152,11 @@ def brain_request(options: argparse.Namespace):
         path = getattr(options, name)
         if path is not None and not path.exists():
             raise RequestRefused(f"--{name} '{path}' does not exist; check the path")
-    if options.frames < 2:
-        raise RequestRefused("--frames must be at least 2; a perfusion series needs time points")
-    if options.size < 32:
-        raise RequestRefused("--size must be at least 32 pixels; a head of fewer has no vessels")
+    if max(map(abs, options.head_rotation)) > LARGEST_TURN_DEG:
+        raise RequestRefused(f"--head-rotation must stay within {LARGEST_TURN_DEG:g} degrees about each axis")
+    if options.truncate is not None and options.truncate < (MIN_FRAMES - 1) * options.dt:
+        raise RequestRefused(f"--truncate leaves fewer than {MIN_FRAMES} frames; stop the scan later")
+    refuse_huge(options.size**2 * options.slices * options.frames)
     given = {"size": (options.size, options.size), "slices": options.slices, "slice_mm": options.slice_mm, "anatomy": options.anatomy,
              "lesions": options.lesions}
     writing = {"compress": options.compress} if options.compress else {}
@@ -185,6 +197,17 @@ def brain_request(options: argparse.Namespace):
     return brain, options.style, writing
 
 
+def refuse_huge(voxels: int) -> None:
+    """Refuse a study of more `voxels`, all frames together, than a computer holds.
+
+    Raises
+    ------
+    RequestRefused
+    """
+    if voxels > LARGEST_STUDY:
+        raise RequestRefused(f"the study would have {voxels / 1e9:.1f} billion voxels; {LARGEST_STUDY / 1e9:g} billion are the most")
+
+
 def run_kudo(options: argparse.Namespace) -> int:
     """Write the tile phantom.
 
@@ -195,7 +218,9 @@ def run_kudo(options: argparse.Namespace) -> int:
     from CTPerfusionSuiteLib.phantoms.kudo import kudo_phantom
     from CTPerfusionSuiteLib.phantoms.study_files import write_scan, write_truth
 
-    refuse_existing(options.out_dir, options.overwrite, "phantoms")
+    refuse_existing(options.out_dir, options.overwrite, PHANTOMS)
+    # Five slices of 7 x 7 tiles with half a tile around them.
+    refuse_huge(5 * (8 * options.tile) ** 2 * options.frames)
     console = Console(options.progress)
     progress = console.step("simulate", "Simulating the phantom")
     phantom = kudo_phantom(
@@ -205,7 +230,7 @@ def run_kudo(options: argparse.Namespace) -> int:
     progress(1.0)
     whole = replace(phantom.series, values=np.rint(phantom.series.values).astype(np.int16))
     numbers = {"residue": options.residue, "noise_hu": options.noise, "seed": options.seed, "arterial_peak_hu": float(phantom.aif[1].max())}
-    with new_result_folder(options.out_dir, options.overwrite, "phantoms") as folder:
+    with new_result_folder(options.out_dir, options.overwrite, PHANTOMS) as folder:
         console.partial_folders.append(folder)
         writing = {"compress": options.compress} if options.compress else {}
         write_scan(folder, whole, options.style, options.seed, options.kind_of_file, console.step("write", "Writing the series"), **writing)
