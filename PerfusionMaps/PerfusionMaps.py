@@ -259,7 +259,7 @@ class PerfusionMapsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onEnd(self, resultNode, message):
         """The run is over: with a result, a refusal, or (no message) a cancel."""
-        from PerfusionMapsLib.mrml_study_memory import carrier, rememberResult
+        from PerfusionMapsLib.mrml_study_memory import MAPS_MEMORY, carrier
 
         run, self.run = self.run, None
         self.ui.progressBar.value = 100 if resultNode is not None else 0
@@ -269,7 +269,7 @@ class PerfusionMapsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if carrier(settings.inputNode) is study:
                 settings.result = resultNode
             else:
-                rememberResult(study, resultNode)
+                MAPS_MEMORY.rememberResult(study, resultNode)
                 self.say(_("The maps of {study} are ready; choose its series to see them.").format(study=run.name))
         self.updateApply()
 
@@ -297,8 +297,9 @@ class PerfusionMapsLogic(ScriptedLoadableModuleLogic):
     def start(self, settings, onProgress, onEnd):
         """Begin an analysis that reports through callbacks; the `AnalysisRun`, which can be canceled."""
         from PerfusionMapsLib.panel.analysis_run import AnalysisRun
+        from PerfusionMapsLib.panel.maps_analysis import MAPS
 
-        return AnalysisRun(settings, onProgress, onEnd)
+        return AnalysisRun(MAPS, settings, onProgress, onEnd)
 
     def process(self, settings):
         """Run an analysis to its end and return the result's node.

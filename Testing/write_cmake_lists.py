@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("CTPerfusionSuite", "PerfusionMaps")
+MODULES = ("CTPerfusionSuite", "PerfusionMaps", "StrokeSegmentation")
 SLICER_SIDE = ("panel", "mrml")
 """How files and packages of a library begin that may import Slicer; everything else is science."""
 TEMPLATE = """#-----------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def rewrite(module: str) -> None:
     resources = sorted(
         p.relative_to(folder).as_posix()
         for p in [*(folder / "Resources").rglob("*"), *(folder / f"{module}Lib").rglob("*")]
-        if p.suffix in {".html", ".ui", ".png", ".svg", ".json", ".csv", ".txt"}
+        if p.suffix in {".html", ".ui", ".png", ".svg", ".json", ".csv", ".txt", ".md", ".pt"}
     )
     text = TEMPLATE.format(module=module, scripts="\n".join(f"  {s}" for s in scripts), resources="\n".join(f"  {r}" for r in resources))
     (folder / "CMakeLists.txt").write_text(text, encoding="utf-8", newline="\n")

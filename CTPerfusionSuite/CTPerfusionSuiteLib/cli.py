@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": ("PerfusionMapsLib.compare_commands", "agreement of two results, or of a result with reference maps"),
     "worklist": ("CTPerfusionSuiteLib.dicom.worklist_command", "what the CT series of a folder are good for"),
     "sequence": ("CTPerfusionSuiteLib.dicom.sequence_command", "a dynamic CT series from DICOM as .seq.nrrd"),
+    "stroke": ("StrokeSegmentationLib.commands", "penumbra and core straight from the 4-D series, by a trained network"),
     "phantom": ("CTPerfusionSuiteLib.phantoms.commands", "write a simulated study with its truth"),
     "doctor": ("CTPerfusionSuiteLib.doctor", "what is installed, what is missing, versions"),
 }

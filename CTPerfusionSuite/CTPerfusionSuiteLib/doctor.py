@@ -45,6 +45,13 @@ MODULE_PARTS = {
         ("highdicom", "maps and lesions as DICOM objects", False),
         *_IMAGES,
     ),
+    "StrokeSegmentation": (
+        *_NEEDED,
+        ("torch", "networks", True),
+        ("matplotlib", "pictures of the report", False),
+        ("jinja2", "page of the report", False),
+        *_IMAGES,
+    ),
 }
 """Module of Slicer -> (distribution, what it is for, whether the module needs it)."""
 

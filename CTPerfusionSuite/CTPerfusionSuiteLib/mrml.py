@@ -145,7 +145,7 @@ def colorNode(name: str, table: np.ndarray):
     return scene.AddNode(node)
 
 
-def showMap(volumeNode, colors, low: float, high: float, title: str) -> None:
+def showMap(volumeNode, colors, low: float, high: float, title: str, labels: str = "") -> None:
     """Display a map in its own colors and window, clear where it is 0 (outside the brain), with a titled legend.
 
     Parameters
@@ -155,6 +155,8 @@ def showMap(volumeNode, colors, low: float, high: float, title: str) -> None:
         Values of the first and last color.
     title : str
         Name and unit, for the legend.
+    labels : str
+        Format of the legend's numbers; by default as many digits as the window needs.
     """
     volumeNode.CreateDefaultDisplayNodes()
     display = volumeNode.GetDisplayNode()
@@ -167,7 +169,7 @@ def showMap(volumeNode, colors, low: float, high: float, title: str) -> None:
     legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(volumeNode)
     if legend is not None:
         legend.SetTitleText(title)
-        legend.SetLabelFormat("%.1f" if high < 5 else "%.0f")
+        legend.SetLabelFormat(labels or ("%.1f" if high < 5 else "%.0f"))
         legend.SetVisibility(False)
         legend.SetSize(0.05, 0.4)
         legend.SetPosition(0.97, 0.5)

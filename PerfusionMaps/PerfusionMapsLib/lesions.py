@@ -213,7 +213,7 @@ def lesions(maps: dict, masks: dict, thresholds: Thresholds, geometry: Geometry)
         rcbf_lt={f"{level:.2f}": None if part is None else on_grid(part) for level, part in cores.items()},
         tissue=tissue,
         reference=reference,
-        lesion_side=_lesion_side(hypoperfusion, hemisphere[box]),
+        lesion_side=side_of(hypoperfusion, hemisphere[box]),
         ml_per_s=(low_end - high_end) * voxel_ml / (2.0 * SLOPE_REACH_S),
         thresholds=thresholds,
         voxel_volume_ml=voxel_ml,
@@ -275,7 +275,7 @@ def _positive_median(values: np.ndarray) -> float | None:
     return middle if middle > 0.0 else None
 
 
-def _lesion_side(hypoperfusion: np.ndarray, hemisphere: np.ndarray) -> str | None:
+def side_of(hypoperfusion: np.ndarray, hemisphere: np.ndarray) -> str | None:
     """The side that holds most of the hypoperfusion; "both" when neither dominates; None without hypoperfusion or hemispheres."""
     left = np.count_nonzero(hypoperfusion & (hemisphere == LEFT))
     right = np.count_nonzero(hypoperfusion & (hemisphere == RIGHT))

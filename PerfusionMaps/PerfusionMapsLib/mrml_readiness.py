@@ -18,9 +18,9 @@ READ = (
 """The settings an analysis depends on."""
 
 
-def asTheyAre(settings) -> SimpleNamespace:
+def asTheyAre(settings, names=READ) -> SimpleNamespace:
     """The settings of this moment: what the user changes during a run belongs to the next one."""
-    kept = SimpleNamespace(**{name: getattr(settings, name) for name in READ})
+    kept = SimpleNamespace(**{name: getattr(settings, name) for name in names})
     kept.times = list(kept.times)
     return kept
 

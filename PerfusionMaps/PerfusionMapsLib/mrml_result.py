@@ -49,6 +49,10 @@ _FUNCTION = ("246464006", "Function")
 _PERFUSION = ("371863001", "Perfusion")
 _BRAIN = ("12738006", "Brain")
 HYPOPERFUSION_COLOR = (245, 196, 30)
+CORE_AND_PENUMBRA = (("core", "Core", CORE), ("penumbra", "Penumbra", PENUMBRA))
+"""(segment, name, color 0-255)."""
+LESION_FILL = 0.12
+"""How much of what lies below a lesion is covered in slices."""
 
 
 def loadingResult(folder, name: str, neighbor=None) -> Iterator[float]:
@@ -96,13 +100,15 @@ def loadingResult(folder, name: str, neighbor=None) -> Iterator[float]:
         for name, volume in mapNodes(node).items():
             _colorMap(node, result, name, volume)
             yield 0.9
-        segmentation = _lesionSegmentation(node, metrics["reference"]["side"] is not None)
+        # Without normal tissue to compare with core and penumbra cannot be told apart, and hypoperfusion is one segment.
+        whole = metrics["reference"]["side"] is None
+        segmentation = lesionSegmentation(node, [("hypoperfusion", "Hypoperfusion", HYPOPERFUSION_COLOR)] if whole else CORE_AND_PENUMBRA)
         yield 0.95
         applyThresholds(node, result, result.thresholds)
         yield 0.97
         for volume in made.values():
-            _moveWith(volume, neighbor)
-        _moveWith(segmentation, neighbor)
+            moveWith(volume, neighbor)
+        moveWith(segmentation, neighbor)
         placeBeside([*made.values(), segmentation, node], neighbor, node.GetName())
         yield 1.0
     except BaseException:
@@ -193,6 +199,16 @@ def hideLegends(node) -> None:
         showLegend(volume, False)
 
 
+def hideOthers(node) -> None:
+    """Take legends and lesions of every other result of the scene off the views: a legend beside the colors of another map misleads."""
+    for other in slicer.util.getNodesByClass("vtkMRMLTextNode"):
+        if other is not node:
+            hideLegends(other)
+            segmentation = other.GetNodeReference("segmentation")
+            if segmentation is not None and segmentation.GetDisplayNode() is not None:
+                segmentation.GetDisplayNode().SetVisibility(False)
+
+
 def mapNodes(node) -> dict:
     """The map volumes of a result by map name, in the order they were written."""
     found = {role.partition(".")[2]: node.GetNodeReference(role) for role in _roles(node) if role.startswith("maps.")}
@@ -227,6 +243,31 @@ def regionMasks(node, resultNode) -> list[tuple[str, np.ndarray]]:
     return found
 
 
+def lesionSegmentation(node, parts):
+    """A new segmentation of a result on the grid of its mean CT, with terminology.
+
+    Parameters
+    ----------
+    node : vtkMRMLTextNode
+        The result; it refers to the segmentation from now on.
+    parts : sequence of (id, name, color 0-255)
+    """
+    entry = terminology(_FUNCTION, _PERFUSION, _BRAIN)
+    segments = [(*part, entry) for part in parts]
+    segmentation = segmentationNode(f"{node.GetName()} lesions", node.GetNodeReference("images.mean_ct"), segments)
+    node.SetNodeReferenceID("segmentation", segmentation.GetID())
+    display = segmentation.GetDisplayNode()
+    display.SetOpacity2DFill(LESION_FILL)
+    display.SetOpacity2DOutline(1.0)
+    return segmentation
+
+
+def moveWith(node, neighbor) -> None:
+    """Lay a node of a result under the transform of its series."""
+    if neighbor is not None and neighbor.IsA("vtkMRMLTransformableNode") and neighbor.GetTransformNodeID():
+        node.SetAndObserveTransformNodeID(neighbor.GetTransformNodeID())
+
+
 def inheritCandidates(old, new) -> None:
     """A run with a given vessel looks for no candidates: those of an earlier result on the same grid stay to choose from."""
     before, after = (json.loads(node.GetText()) for node in (old, new))
@@ -240,15 +281,20 @@ def inheritCandidates(old, new) -> None:
 
 def replaceResult(old, new) -> None:
     """Remove an earlier result of the same study and give its name to the new one."""
-    name, present = old.GetName(), new.GetName()
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    name = old.GetName()
     removeResult(old)
-    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(new))
+    renameResult(new, name)
+
+
+def renameResult(node, name: str) -> None:
+    """Give a result, its nodes and its folder of the subject hierarchy another name."""
+    present, hierarchy = node.GetName(), slicer.mrmlScene.GetSubjectHierarchyNode()
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))
     if folder and hierarchy.GetItemName(folder) == present:
         hierarchy.SetItemName(folder, name)
-    for node in (*_ownNodes(new), new):
-        if node.GetName().startswith(present):
-            node.SetName(name + node.GetName()[len(present) :])
+    for item in (*_ownNodes(node), node):
+        if item.GetName().startswith(present):
+            item.SetName(name + item.GetName()[len(present) :])
 
 
 def removeResult(node) -> None:
@@ -300,25 +346,6 @@ def _colorMap(node, result: PerfusionResult, name: str, volume) -> None:
     if not calibrated and base in RELATIVE_MAPS:
         volume.SetName(f"{node.GetName()} {title}")
     showMap(volume, colors, window.low, high, title)
-
-
-def _lesionSegmentation(node, reference: bool):
-    """Core and penumbra; without normal tissue to compare with they cannot be told apart, and hypoperfusion is one segment."""
-    entry = terminology(_FUNCTION, _PERFUSION, _BRAIN)
-    parts = [("core", "Core", CORE), ("penumbra", "Penumbra", PENUMBRA)]
-    parts = parts if reference else [("hypoperfusion", "Hypoperfusion", HYPOPERFUSION_COLOR)]
-    segments = [(*part, entry) for part in parts]
-    segmentation = segmentationNode(f"{node.GetName()} lesions", node.GetNodeReference("images.mean_ct"), segments)
-    node.SetNodeReferenceID("segmentation", segmentation.GetID())
-    display = segmentation.GetDisplayNode()
-    display.SetOpacity2DFill(0.12)
-    display.SetOpacity2DOutline(1.0)
-    return segmentation
-
-
-def _moveWith(node, neighbor) -> None:
-    if neighbor is not None and neighbor.IsA("vtkMRMLTransformableNode") and neighbor.GetTransformNodeID():
-        node.SetAndObserveTransformNodeID(neighbor.GetTransformNodeID())
 
 
 def _writeDocuments(node, metrics: dict, provenance: dict) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 
+from CTPerfusionSuiteLib.argument_types import frame_numbers
 from CTPerfusionSuiteLib.errors import RequestRefused, SuiteError
 from CTPerfusionSuiteLib.mrml import geometryOf, localPosition, segmentMask, volumeFromNode
 from CTPerfusionSuiteLib.mrml_sequences import describeSeries, frameViews, isMultiVolume, sequenceOf, timesOf
@@ -16,7 +17,6 @@ from CTPerfusionSuiteLib.nifti import write_volume
 from CTPerfusionSuiteLib.sequence_nrrd import writing_sequence
 from CTPerfusionSuiteLib.volumes import Volume
 
-from .commands import frame_numbers
 from .mrml_readiness import isResult, placedPoint
 from .mrml_result import resultFromNode
 
@@ -32,7 +32,6 @@ def preparing(settings, folder: Path) -> Iterator[float]:
     folder = Path(folder)
     words = ["maps", "--out_dir", str(folder / "result"), "--progress", "json", "--no-report"]
     words += optionWords(settings)
-    node = settings.inputNode
     reference = referenceVolume(settings)
     words += _maskWords(settings, folder, reference)
     for vessel in ("aif", "vof"):
@@ -42,14 +41,25 @@ def preparing(settings, folder: Path) -> Iterator[float]:
         write_volume(folder / "anatomy.nii.gz", volumeFromNode(settings.anatomy))
         words += ["--anatomy", str(folder / "anatomy.nii.gz")]
     yield 0.05
+    return [*words, *(yield from writingSeries(settings, folder))]
+
+
+def writingSeries(settings, folder: Path) -> Iterator[float]:
+    """Write the chosen series into `folder` in small steps: yields the fraction done; returns the arguments that name it.
+
+    Raises
+    ------
+    RequestRefused, DataRefused
+    """
+    node = settings.inputNode
     if node is None:
-        return [*words, "--dicom_dir", str(settings.dicomFolder)]
+        return ["--dicom_dir", str(settings.dicomFolder)]
     times = withSliceOffsets(np.array(settings.times, float), node) if settings.times else None
     series = describeSeries(node, times, settings.timesSource or "given by the user")
     yield 0.1
     for fraction in writing_sequence(folder / "series.seq.nrrd", series, frames=frameViews(node)):
         yield 0.1 + 0.9 * fraction
-    return [*words, "--input", str(folder / "series.seq.nrrd")]
+    return ["--input", str(folder / "series.seq.nrrd")]
 
 
 def optionWords(settings) -> list[str]:

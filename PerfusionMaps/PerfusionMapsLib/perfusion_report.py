@@ -102,7 +102,7 @@ def report_page(result: PerfusionResult, pictures: dict[str, bytes], patient: st
         Section("Arterial and venous curves", (*_input_functions(result, pictures["qa_aif_vof.png"]),)),
         Section("Motion", (Picture(pictures["qa_motion.png"], "Translations and rotations of every frame", _motion_words(result)),)),
         Section("Definitions", (_definitions(result),)),
-        Section("Provenance", tuple(_provenance(result.provenance)), beside=True),
+        Section("Provenance", tuple(provenance_facts(result.provenance)), beside=True),
     ]
     facts = ((("Patient", patient),) if patient else ()) + _summary(result)
     return Page(
@@ -138,17 +138,22 @@ def _headlines(result: PerfusionResult) -> tuple[Headline, ...]:
 
 
 def _quality(result: PerfusionResult) -> Section:
-    """The flags, the most severe first, and the warning about relative maps."""
-    raised = result.metrics.get("qc", [])
+    """The flags, and the warning about relative maps."""
+    loud = () if is_calibrated(result) else (Note(UNCALIBRATED, loud=True),)
+    return Section("Quality", (*loud, quality_list(result.metrics)))
+
+
+def quality_list(metrics: dict) -> Flags:
+    """The quality flags of a metrics document, the most severe first; files beside the series share one line."""
+    raised = metrics.get("qc", [])
     beside = [str(flag.get("message", "")) for flag in raised if flag.get("code") in BESIDE_CODES]
     flags = [Flag(SEVERITIES.get(str(flag.get("severity", "")).lower(), "warning"), str(flag.get("message", "")), str(flag.get("code", "")))
              for flag in raised if flag.get("code") not in BESIDE_CODES]
     if beside:
         flags.append(Flag("info", "Also in the folder, not used: " + "; ".join(beside) + ".", "not_used"))
-    flags += [Flag("error", str(reason)) for reason in result.metrics.get("reasons", [])]
+    flags += [Flag("error", str(reason)) for reason in metrics.get("reasons", [])]
     flags.sort(key=lambda flag: ("error", "warning", "info").index(flag.severity))
-    loud = () if is_calibrated(result) else (Note(UNCALIBRATED, loud=True),)
-    return Section("Quality", (*loud, Flags(tuple(flags), "No quality flag was raised.")))
+    return Flags(tuple(flags), "No quality flag was raised.")
 
 
 def _bands(result: PerfusionResult, found: Lesions) -> list:
@@ -251,7 +256,7 @@ def _definitions(result: PerfusionResult) -> Facts:
     ))
 
 
-def _provenance(provenance: dict) -> list[Facts]:
+def provenance_facts(provenance: dict) -> list[Facts]:
     """The provenance document, one list a top entry; entries that could identify a person are left out."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for key, value in provenance.items():

@@ -202,7 +202,7 @@ def check_in_slicer(slicer_host):
 
 def test_the_check_in_the_real_application_knows_every_module_and_its_tests(check_in_slicer, slicer_host):
     names = check_in_slicer.modules_of_the_suite()
-    assert names == ["CTPerfusionSuite", "PerfusionMaps"]
+    assert names == ["CTPerfusionSuite", "PerfusionMaps", "StrokeSegmentation"]
     for name in names:
         cases = check_in_slicer.unittest.defaultTestLoader.getTestCaseNames(getattr(sys.modules[name], f"{name}Test"))
         assert any(case.startswith("test_") for case in cases)

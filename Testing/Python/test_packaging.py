@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("CTPerfusionSuite", "PerfusionMaps")
+MODULES = ("CTPerfusionSuite", "PerfusionMaps", "StrokeSegmentation")
 SLICER_PARTS = {"slicer", "qt", "ctk", "vtk"}
 SLICER_OF_PAPER = """
 set(Slicer_USE_FILE FOLDER/use.cmake)
@@ -203,8 +203,8 @@ if launch.missing():
 host = launch.start([{str(flat)!r}])
 for name in {MODULES!r}:
     host.open(name)
-import CTPerfusionSuiteLib, PerfusionMapsLib
-assert CTPerfusionSuiteLib.__file__.startswith({str(flat)!r}) and PerfusionMapsLib.__file__.startswith({str(flat)!r})
+import CTPerfusionSuiteLib, PerfusionMapsLib, StrokeSegmentationLib
+assert all(library.__file__.startswith({str(flat)!r}) for library in (CTPerfusionSuiteLib, PerfusionMapsLib, StrokeSegmentationLib))
 sequence = host.logic("CTPerfusionSuite").loadSample()
 assert sequence.GetNumberOfDataNodes() == 40 and not host.slot_errors, host.slot_errors
 """
@@ -226,7 +226,7 @@ import slicer
 assert slicer.modules.sampleDataSources
 for plugin in slicer.modules.dicomPlugins.values():
     plugin()
-print(*sorted(name for name in sys.modules if "Lib." in name and name.split(".")[0].endswith(("SuiteLib", "MapsLib"))))
+print(*sorted(name for name in sys.modules if "Lib." in name and name.split(".")[0].endswith(("SuiteLib", "MapsLib", "SegmentationLib"))))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode == 77:

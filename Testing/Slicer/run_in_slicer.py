@@ -1,6 +1,6 @@
 """Run every module of the suite in the real application: select it, take pictures of it, run its self-test; exit non-zero on failure.
 
-    Slicer --no-splash --testing --additional-module-paths CTPerfusionSuite PerfusionMaps
+    Slicer --no-splash --testing --additional-module-paths CTPerfusionSuite PerfusionMaps StrokeSegmentation
            --python-script Testing/Slicer/run_in_slicer.py --out_dir pictures [--modules PerfusionMaps ...]
 
 The pictures are <module>_window.png (the whole window), <module>_panel.png (the panel 400 pixels wide) and <module>_tested.png (the window

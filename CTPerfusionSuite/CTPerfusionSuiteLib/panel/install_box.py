@@ -3,6 +3,7 @@
 import logging
 
 import slicer
+from slicer.i18n import tr as _
 
 
 def ensurePackages(requirements, requester):
@@ -41,3 +42,20 @@ def _ensureWithoutPackaging(requirements, requester):
         return False
     slicer.util.pip_install(missing)
     return all(find_spec(requirement.partition(">")[0]) is not None for requirement in missing)
+
+
+def installTorch() -> str:
+    """Install PyTorch through Slicer's own extension for it, which asks and knows the right build for the graphics card.
+
+    Returns what the user has to do first, or "" after the extension was called; failures are shown.
+    """
+    try:
+        from PyTorchUtils import PyTorchUtilsLogic
+    except ImportError:
+        return _('Install the extension "PyTorch" from the Extensions Manager and restart Slicer, then try again.')
+    try:
+        PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.4")
+    except Exception as problem:  # a half-removed PyTorch raises anything
+        text = _("PyTorch could not be installed. Uninstall it in the PyTorch Util module and try again.")
+        slicer.util.errorDisplay(text, detailedText=str(problem))
+    return ""

@@ -72,7 +72,7 @@ class ModelsSection:
         self.ui.modelCard.plainText = "" if model is None else "\n".join([*model.faults, model.card]).strip()
         self.ui.modelsLabel.text = (
             _("Models on this computer: {count}. The card of the selected one is below.").format(count=len(self.models)) if self.models
-            else _("No models here. This version needs none; models trained elsewhere are imported as .zip files.")
+            else _("No models here. Those that come with a module need not be; models trained elsewhere are imported as .zip files.")
         )
 
     def onImport(self, *arguments):

@@ -5,7 +5,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTPerfusionSuiteLib.doctor import MODULE_PARTS, installed_version
-from CTPerfusionSuiteLib.panel.install_box import ensurePackages
+from CTPerfusionSuiteLib.panel.install_box import ensurePackages, installTorch
 
 TORCH = "torch"
 
@@ -88,18 +88,12 @@ class PartsSection:
             self.ui.partsLabel.text += "\n" + _("Not everything was installed; what is missing stays unavailable.")
 
     def onInstallTorch(self, *arguments):
-        """Install PyTorch through Slicer's own extension for it, which knows the right build for the graphics card."""
-        try:
-            from PyTorchUtils import PyTorchUtilsLogic
-        except ImportError:
-            self.ui.partsLabel.text = _('Install the extension "PyTorch" from the Extensions Manager and restart Slicer, then try again.')
-            return
-        try:
-            PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.4")
-        except Exception as problem:  # a half-removed PyTorch raises anything
-            slicer.util.errorDisplay(_("PyTorch could not be installed. Uninstall it in the PyTorch Util module and try again."),
-                                     detailedText=str(problem))
-        self.update()
+        """Install PyTorch through Slicer's own extension for it."""
+        first = installTorch()
+        if first:
+            self.ui.partsLabel.text = first
+        else:
+            self.update()
 
 
 def _partsOfModules():

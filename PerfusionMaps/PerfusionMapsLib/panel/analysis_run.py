@@ -4,6 +4,8 @@ import importlib
 import logging
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import slicer
@@ -12,25 +14,57 @@ from CTPerfusionSuiteLib.errors import SuiteError
 from CTPerfusionSuiteLib.panel.child_process import ChildProcess
 from CTPerfusionSuiteLib.panel.stepwise import Stepwise
 
-LIBRARIES = (
-    "numpy.random",
-    "numpy.ma",
-    "numpy.testing",
-    "numpy.f2py",
-    "scipy.special",
-    "scipy.ndimage",
-    "SimpleITK",
-    "CTPerfusionSuiteLib.nifti",
-    "CTPerfusionSuiteLib.mrml_sequences",
-    "CTPerfusionSuiteLib.output_folder",
-    "PerfusionMapsLib.lesions",
-    "PerfusionMapsLib.perfusion_pictures",
-    "PerfusionMapsLib.mrml_result",
-    "PerfusionMapsLib.mrml_study",
-)
-"""Loaded one after the other at the first run, so that the window does not wait for all of them at once."""
 PREPARED, COMPUTED = 0.05, 0.95
-"""Share of the bar that is full when the files are written, and when the maps are computed."""
+"""Share of the bar that is full when the files are written, and when the child process is done."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What one kind of analysis does around its child process.
+
+    Attributes
+    ----------
+    name : str
+        What its results are called after the study's name.
+    settings : tuple of str
+        The settings it depends on.
+    libraries : tuple of str
+        Loaded one after the other at the first run, so that the window does not wait for all of them at once.
+    steps : tuple of (title, weight)
+        What the child announces, with its part of the time.
+    loadingTitle : str
+        Shown while the result comes into the scene.
+    isResult : callable(node) -> bool
+    prepare : callable(settings, folder) -> generator
+        Writes what the child reads; yields the fraction done and returns the arguments of ``ctperfusion``, output in ``folder/result``.
+    open : callable(folder, name, neighbor) -> generator
+        Brings a result folder into the scene; yields the fraction done and returns the result's node.
+    complete : callable(settings, folder, earlier, node) -> str
+        What is done with the result of a run when it is in the scene; `earlier` is the last one of the same study or None.  Returns what
+        the user should know, "" when all went well.
+    replace : callable(old, new)
+        Removes the earlier one.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    libraries: tuple[str, ...]
+    steps: tuple[tuple[str, float], ...]
+    loadingTitle: str
+    isResult: Callable
+    prepare: Callable
+    open: Callable
+    complete: Callable
+    replace: Callable
+
+    def progress(self, title, fraction):
+        """Share of the child's work done when the step of that title is done to `fraction`."""
+        total, done = sum(weight for _, weight in self.steps), 0.0
+        for step, weight in self.steps:
+            if step == title:
+                return (done + weight * fraction) / total
+            done += weight
+        return 0.5
 
 
 class AnalysisRun:
@@ -38,23 +72,24 @@ class AnalysisRun:
 
     Parameters
     ----------
+    analysis : Analysis
     settings : parameter node of the module
         Read at the start only: what is changed later belongs to the next run.
     onProgress : callable(title, fraction)
     onEnd : callable(resultNode, message)
-        Once: the result's node and "", or None and one sentence ("" when canceled).
+        Once: the result's node and what to know about it or "", or None and one sentence ("" when canceled).
     """
 
-    def __init__(self, settings, onProgress, onEnd):
+    def __init__(self, analysis, settings, onProgress, onEnd):
         from ..mrml_readiness import asTheyAre
 
-        self._onProgress, self._onEnd = onProgress, onEnd
-        settings = asTheyAre(settings)
+        self._analysis, self._onProgress, self._onEnd = analysis, onProgress, onEnd
+        self._settings = settings = asTheyAre(settings, analysis.settings)
         self._canceled, self._began = False, time.monotonic()
         self._folder = Path(slicer.util.tempDirectory("CTPerfusion"))
-        self._name, self._neighborID = studyName(settings), None
+        self._name, self._neighborID = studyName(settings, analysis.name), None
         self.inputNode = settings.inputNode
-        self._earlier, self._keep = earlierResult(settings, self._name), settings.keepResults
+        self._earlier, self._keep = earlierResult(analysis, settings, self._name), settings.keepResults
         self._child, self._steps = None, None
         self._steps = Stepwise(self._preparation(settings), self._preparing, self._prepared)
 
@@ -96,15 +131,15 @@ class AnalysisRun:
 
     def _preparation(self, settings):
         """Load the libraries, then write what the child reads."""
-        for name in LIBRARIES:
+        for name in self._analysis.libraries:
             importlib.import_module(name)
             yield 0.0
-        from ..mrml_study import preparing, referenceVolume
+        from ..mrml_study import referenceVolume
 
         reference = referenceVolume(settings) if settings.inputNode is not None else None
         neighbor = reference if reference is not None and reference.GetScene() is slicer.mrmlScene else settings.inputNode
         self._neighborID = neighbor.GetID() if neighbor is not None else None
-        return (yield from preparing(settings, self._folder))
+        return (yield from self._analysis.prepare(settings, self._folder))
 
     def _preparing(self, fraction):
         self._onProgress("Writing the series for the analysis", PREPARED * fraction)
@@ -117,33 +152,28 @@ class AnalysisRun:
         self._child = ChildProcess(words, self._computing, self._computed)
 
     def _computing(self, title, fraction):
-        done, share = STEP_SHARES.get(title, (0.5, 0.0))
-        self._onProgress(title, PREPARED + (COMPUTED - PREPARED) * (done + share * fraction))
+        self._onProgress(title, PREPARED + (COMPUTED - PREPARED) * self._analysis.progress(title, fraction))
 
     def _computed(self, code, document, message):
         self._child = None
         if code != 0:
             self._finish(None, message)
             return
-        from ..mrml_result import loadingResult
-
         neighbor = slicer.mrmlScene.GetNodeByID(self._neighborID) if self._neighborID else None
-        self._steps = Stepwise(loadingResult(self._folder / "result", self._name, neighbor), self._loading, self._loaded)
+        self._steps = Stepwise(self._analysis.open(self._folder / "result", self._name, neighbor), self._loading, self._loaded)
 
     def _loading(self, fraction):
-        self._onProgress("Loading the maps", COMPUTED + (1.0 - COMPUTED) * fraction)
+        self._onProgress(self._analysis.loadingTitle, COMPUTED + (1.0 - COMPUTED) * fraction)
 
     def _loaded(self, node, error):
         self._steps = None
         if error is not None:
             self._refuse(error)
             return
-        if self._earlier is not None and self._earlier.GetScene() is not None:
-            from ..mrml_result import inheritCandidates
-
-            inheritCandidates(self._earlier, node)
-        logging.info("CT perfusion maps of one study: %.1f s", time.monotonic() - self._began)
-        self._finish(node, "")
+        earlier = self._earlier if self._earlier is not None and self._earlier.GetScene() is not None else None
+        message = self._analysis.complete(self._settings, self._folder, earlier, node)
+        logging.info("CT %s of one study: %.1f s", self._analysis.name, time.monotonic() - self._began)
+        self._finish(node, message)
 
     def _refuse(self, error):
         if not isinstance(error, SuiteError):
@@ -153,55 +183,28 @@ class AnalysisRun:
 
     def _finish(self, node, message):
         shutil.rmtree(self._folder, ignore_errors=True)
-        onEnd, self._onEnd, self._onProgress = self._onEnd, None, lambda *arguments: None
+        onEnd, self._onEnd, self._onProgress, self._settings = self._onEnd, None, lambda *arguments: None, None
         replaced, self._earlier = None if self._keep else self._earlier, None
         onEnd(node, message)
         if node is not None and replaced is not None and replaced.GetScene() is not None:
-            from ..mrml_result import replaceResult
-
-            replaceResult(replaced, node)
+            self._analysis.replace(replaced, node)
 
 
-def _shares(steps):
-    """Step title -> (share of the work done before it, its own share)."""
-    total, done, shares = sum(weight for _, weight in steps), 0.0, {}
-    for title, weight in steps:
-        shares[title] = (done / total, weight / total)
-        done += weight
-    return shares
-
-
-STEP_SHARES = _shares(
-    (
-        ("Reading the series", 8),
-        ("Correcting motion", 35),
-        ("Finding brain and midline", 6),
-        ("Classifying tissue", 5),
-        ("Finding artery and vein", 12),
-        ("Computing maps", 25),
-        ("Measuring lesions", 2),
-        ("Registering the anatomical image", 4),
-        ("Writing maps and metrics", 3),
-    )
-)
-
-
-def earlierResult(settings, name):
+def earlierResult(analysis, settings, name):
     """The shown result if it is one of the same study; else None."""
-    from ..mrml_readiness import isResult
     from ..mrml_study_memory import carrier
 
     node = settings.result
-    if not isResult(node):
+    if not analysis.isResult(node):
         return None
     series = node.GetNodeReference("series")
     same = carrier(series) is carrier(settings.inputNode) if series is not None else node.GetName() == name
     return node if same else None
 
 
-def studyName(settings) -> str:
-    """What the result is called in the scene: after the series, or the folder."""
+def studyName(settings, what: str) -> str:
+    """What the result is called in the scene: after the series, or the folder, and `what` it is."""
     from ..mrml_study_memory import carrier
 
     node = carrier(settings.inputNode)  # a proxy volume may be renamed with every frame
-    return f"{node.GetName() if node is not None else Path(settings.dicomFolder).name or 'CT'} perfusion"
+    return f"{node.GetName() if node is not None else Path(settings.dicomFolder).name or 'CT'} {what}"

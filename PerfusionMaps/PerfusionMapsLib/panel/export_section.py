@@ -1,14 +1,11 @@
 """Save and open: a result folder with report, the scene, and results of earlier runs."""
 
-import logging
-from pathlib import Path
-
 import slicer
 from slicer.i18n import tr as _
 
-from CTPerfusionSuiteLib.panel.stepwise import Stepwise
-
 from ..mrml_readiness import isResult
+from .maps_analysis import MAPS
+from .result_opening import ResultOpening
 
 REPORT_PACKAGES = ["matplotlib>=3.8", "jinja2>=3.1"]
 
@@ -18,29 +15,24 @@ class ExportSection:
 
     def __init__(self, panel, ui):
         self._panel, self._ui = panel, ui
-        self._opening = None
+        self._opening = ResultOpening(panel, ui, ui.exportLabel, MAPS)
         ui.saveResultButton.clicked.connect(self._onSaveResult)
         ui.saveSceneButton.clicked.connect(self._onSaveScene)
-        ui.openResultButton.clicked.connect(self._onOpen)
-        # Folders of this computer are no state of the scene: their selectors remember them.
+        # A folder of this computer is no state of the scene: its selector remembers it.
         ui.exportFolder.currentPathChanged.connect(self._onFolder)
-        ui.resultFolder.currentPathChanged.connect(self._onFolder)
 
     def settingsChanged(self):
-        if self._panel.settings is None and self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
+        self._opening.settingsChanged()
 
     def cleanup(self):
-        if self._opening is not None:
-            self._opening.cancel()
+        self._opening.cleanup()
 
     def update(self):
         settings = self._panel.settings
         folder = bool(self._ui.exportFolder.currentPath)
         self._ui.saveResultButton.enabled = folder and isResult(settings.result)
         self._ui.saveSceneButton.enabled = folder
-        self._ui.openResultButton.enabled = bool(self._ui.resultFolder.currentPath) and self._opening is None
+        self._opening.update()
 
     def _onFolder(self, *arguments):
         if self._panel.settings is not None:
@@ -85,29 +77,3 @@ class ExportSection:
         with slicer.util.WaitCursor():
             done = slicer.util.saveScene(str(path))
         self._say(_("Scene saved as {path}.").format(path=path) if done else _("the scene could not be saved; choose another folder"))
-
-    def _onOpen(self, *arguments):
-        from ..mrml_result import loadingResult
-
-        self._ui.resultFolder.addCurrentPathToHistory()
-        folder = Path(self._ui.resultFolder.currentPath)
-        steps = loadingResult(folder, f"{folder.name} perfusion", self._panel.settings.inputNode)
-        self._opening = Stepwise(steps, self._onOpening, self._opened)
-        self.update()
-
-    def _onOpening(self, fraction):
-        self._say(_("Opening: {percent} %").format(percent=round(100 * fraction)))
-
-    def _opened(self, node, error):
-        from CTPerfusionSuiteLib.errors import SuiteError
-
-        self._opening = None
-        if error is not None:
-            if not isinstance(error, SuiteError):
-                logging.error("Opening a perfusion result", exc_info=error)
-                error = _("the result could not be opened; the application log holds the details")
-            self._say(str(error))
-        else:
-            self._say(_("Opened; nothing was computed again."))
-            self._panel.settings.result = node
-        self.update()

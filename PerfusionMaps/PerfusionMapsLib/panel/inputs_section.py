@@ -6,13 +6,22 @@ from slicer.i18n import tr as _
 from CTPerfusionSuiteLib.panel.time_table import TimeTable, askStep
 
 from ..mrml_readiness import hasFolder
+from ..mrml_study_memory import MAPS_MEMORY, carrier
 
 
 class InputsSection:
-    """Shows the time axis of the chosen series and takes corrections of it."""
+    """Shows the time axis of the chosen series and takes corrections of it.
 
-    def __init__(self, panel, ui):
-        self._panel, self._ui = panel, ui
+    Parameters
+    ----------
+    panel : has `settings`, the parameter node or None
+    ui : widgets of the panel by name
+    memory : StudyMemory
+        What the module remembers of each study.
+    """
+
+    def __init__(self, panel, ui, memory=MAPS_MEMORY):
+        self._panel, self._ui, self._memory = panel, ui, memory
         self._shown = None
         self._table = TimeTable(ui.timesTable, self._onTimes, self._refused)
         ui.pasteTimesButton.clicked.connect(lambda *arguments: self._table.paste(slicer.app.clipboard().text()))
@@ -59,17 +68,15 @@ class InputsSection:
         """Another series brings its own settings, and takes none along."""
         if settings.inputNode is None and settings.studyNode is None:
             return
-        from ..mrml_study_memory import carrier, recall, remember, remembers
-
         before, study = settings.studyNode, carrier(settings.inputNode)
         if before is study:
             return
         with slicer.util.NodeModify(settings.parameterNode):
             if before is not None:
-                remember(settings, before)
+                self._memory.remember(settings, before)
             # What was typed before any study was chosen is meant for the first one.
-            if before is not None or hasFolder(settings) or remembers(study):
-                recall(settings, study)
+            if before is not None or hasFolder(settings) or self._memory.remembers(study):
+                self._memory.recall(settings, study)
             settings.studyNode = study
 
     def _show(self, times, source, sliceTimes=False):

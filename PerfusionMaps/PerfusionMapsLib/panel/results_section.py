@@ -156,7 +156,7 @@ class ResultsSection:
             self._ui.calibrationLabel.setVisible(False)
             self._updating = False
             return
-        from ..mrml_result import IMAGE_TITLES, mapNodes, mapTitle
+        from ..mrml_result import IMAGE_TITLES, hideOthers, mapNodes, mapTitle
         from ..perfusion_pictures import is_calibrated
 
         calibrated = is_calibrated(result)
@@ -173,6 +173,7 @@ class ResultsSection:
             if settings.background not in self._backgrounds:
                 settings.background = self._backgrounds[0]
         self._updating = False
+        hideOthers(self._node)
         segmentation = self._node.GetNodeReference("segmentation")
         if segmentation is not None and segmentation.GetDisplayNode() is not None:
             segmentation.GetDisplayNode().SetVisibility(True)
@@ -234,9 +235,13 @@ class ResultsSection:
         fillTable(self._ui.volumesTable, (_("Volume"), _("mL")), rows, tips)
 
     def _fillFlags(self):
-        flags = [flag for flag in self.moved.metrics["qc"]]
-        lines = [f"{SEVERITY_MARKS.get(flag['severity'], '')} {html.escape(flag['message'])}" for flag in flags]
-        self._ui.flagsLabel.text = "<br>".join(lines) if lines else _("No quality remarks.")
+        self._ui.flagsLabel.text = flagLines(self.moved.metrics["qc"])
+
+
+def flagLines(flags):
+    """Quality flags of a metrics document as rich text, one a line with the mark of its severity."""
+    lines = [f"{SEVERITY_MARKS.get(flag['severity'], '')} {html.escape(flag['message'])}" for flag in flags]
+    return "<br>".join(lines) if lines else _("No quality remarks.")
 
 
 def _volume(value):

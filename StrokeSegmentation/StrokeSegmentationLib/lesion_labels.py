@@ -1,0 +1,85 @@
+"""From probabilities to penumbra and core: one rule for validation, evaluation and prediction, with the cluster sizes of the maps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from PerfusionMapsLib.lesions import large_clusters
+from PerfusionMapsLib.perfusion_result import PerfusionResult
+
+from .study_input import StudyInput
+from .training_cases import CORE, PENUMBRA
+from .voxel_blocks import VoxelBlocks
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """When a voxel counts.
+
+    Attributes
+    ----------
+    deficit : float
+        Least probability of penumbra and core together.
+    core : float
+        Least share of core in it.
+    minimum_ml : float
+        Smaller clusters of the deficit are dropped, smaller clusters of core go back to penumbra.
+    """
+
+    deficit: float = 0.5
+    core: float = 0.5
+    minimum_ml: float = 1.0
+
+
+STANDARD_RULE = LabelRule()
+
+
+def label_from_probabilities(probabilities: np.ndarray, tissue: np.ndarray, voxel_ml: float, rule: LabelRule = STANDARD_RULE) -> np.ndarray:
+    """Label (K, J, I) uint8: 0 background, 1 penumbra, 2 core.
+
+    Parameters
+    ----------
+    probabilities : ndarray (3, K, J, I)
+        Background, penumbra and core, adding up to 1.
+    tissue : ndarray (K, J, I)
+        Where lesions may lie.
+    voxel_ml : float
+        Volume of a voxel.
+    rule : LabelRule
+    """
+    inside = np.asarray(tissue) > 0
+    both = probabilities[PENUMBRA].astype(np.float32) + probabilities[CORE]
+    minimum = int(np.ceil(rule.minimum_ml / voxel_ml - 1e-6))
+    deficit = large_clusters(inside & (both >= rule.deficit), minimum)
+    core = large_clusters(deficit & (probabilities[CORE] >= rule.core * both), minimum)
+    return np.where(core, CORE, np.where(deficit, PENUMBRA, 0)).astype(np.uint8)
+
+
+def label_of_study(study: StudyInput, probabilities: np.ndarray, rule: LabelRule = STANDARD_RULE) -> np.ndarray:
+    """Label (K, J, I) uint8 on the analysis grid from a network's probabilities (3, K', J', I') on its own."""
+    fine = study.to_analysis_grid(probabilities)
+    return label_from_probabilities(fine, study.analysis_tissue, study.analysis_geometry.voxel_volume_ml, rule)
+
+
+def label_from_masks(penumbra: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """Label (K, J, I) uint8 of two masks; core wins."""
+    return np.where(np.asarray(core) > 0, CORE, np.where(np.asarray(penumbra) > 0, PENUMBRA, 0)).astype(np.uint8)
+
+
+def label_of(hypoperfusion: np.ndarray, core: np.ndarray, blocks: VoxelBlocks) -> np.ndarray:
+    """Label (K, J, I) uint8 on the networks' grid from masks on the scan's."""
+    deficit = blocks.majority(hypoperfusion)
+    return np.where(deficit, np.where(blocks.majority(core), CORE, PENUMBRA), 0).astype(np.uint8)
+
+
+def threshold_label(result: PerfusionResult, blocks: VoxelBlocks) -> np.ndarray:
+    """The label that the threshold maps give; without a reference there is no core."""
+    hypoperfusion = next(mask for name, mask in result.masks.items() if name.startswith("hypoperf_mask"))
+    core = next((mask for name, mask in result.masks.items() if name.startswith("core_mask")), np.zeros_like(hypoperfusion))
+    return label_of(hypoperfusion > 0, core > 0, blocks)
+
+
+def volumes_ml(label: np.ndarray, voxel_ml: float) -> dict[str, float]:
+    """Volumes of hypoperfusion, penumbra and core of a label, mL."""
+    penumbra, core = (float(np.count_nonzero(label == kind)) * voxel_ml for kind in (PENUMBRA, CORE))
+    return {"hypoperfusion": penumbra + core, "penumbra": penumbra, "core": core}

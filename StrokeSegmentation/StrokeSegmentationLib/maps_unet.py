@@ -1,0 +1,47 @@
+"""The comparison that sees no curves: MONAI's 3-D U-Net on the maps of a deconvolution (Tmax, rCBF, rCBV ...)."""
+
+import torch
+from torch import nn
+
+from .mjnet import CLASSES, pad_to_multiple
+
+_FACTOR = 8
+
+
+class MapsUNet(nn.Module):
+    """(B, C, Z, J, I) maps -> (B, 3, Z, J, I) logits; the plane is halved three times, slices are kept.
+
+    Parameters
+    ----------
+    maps : int
+        Channels.
+    width : int
+        Of the finest scale; twice, three and four times that below.
+    dropout : float
+    """
+
+    def __init__(self, maps: int, width: int = 16, dropout: float = 0.1):
+        super().__init__()
+        from monai.networks.nets import UNet  # slow to import
+
+        self.maps = maps
+        self.unet = UNet(
+            spatial_dims=3,
+            in_channels=maps,
+            out_channels=CLASSES,
+            channels=(width, 2 * width, 3 * width, 4 * width),
+            strides=((1, 2, 2),) * 3,
+            kernel_size=3,
+            up_kernel_size=3,
+            num_res_units=1,
+            act=("LEAKYRELU", {"negative_slope": 0.1, "inplace": True}),
+            norm=("GROUP", {"num_groups": 1}),
+            dropout=dropout,
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of all slices."""
+        rows, columns = x.shape[-2:]
+        x, (top, left) = pad_to_multiple(x, _FACTOR)
+        logits = self.unet(x.contiguous(memory_format=torch.channels_last_3d))
+        return logits[..., top : top + rows, left : left + columns]

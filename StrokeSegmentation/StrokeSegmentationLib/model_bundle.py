@@ -1,0 +1,210 @@
+"""A trained network as a folder in MONAI bundle form: weights in half precision, a description, the card, and checksums of all.
+
+What is read is first compared with its checksums (`CTPerfusionSuiteLib.models`), then opened as tensors only.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata as distributions
+from pathlib import Path
+
+import torch
+
+from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
+from CTPerfusionSuiteLib.models import CARD, METADATA, read_model, sha256
+
+from .checkpoints import load_weights, save_state
+from .networks import KINDS, MAPS, build_network, parameter_count, reads_curves, reads_maps
+
+WEIGHTS, INFERENCE = "models/model.pt", "configs/inference.json"
+TASK = "Ischemic penumbra and core from CT perfusion"
+SIMULATION_ONLY = "simulation-trained, research only"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BUILD = ("kind", "width", "slices", "frames", "maps", "dropout")
+
+
+@dataclass(frozen=True, eq=False)
+class StrokeModel:
+    """A model ready to predict.
+
+    Attributes
+    ----------
+    network : Module
+        On the CPU, in evaluation mode.
+    kind : str
+    name, version : str
+    card : str
+        Markdown; untrusted text.
+    description : dict
+        The metadata as written: intended use, data source, evaluation ...
+    """
+
+    network: torch.nn.Module
+    kind: str
+    name: str
+    version: str
+    card: str
+    description: dict
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether studies have to be prepared with maps."""
+        return reads_maps(self.kind)
+
+
+def write_bundle(
+    folder, network: torch.nn.Module, build: dict, card: str, version: str = "0.1.0", pictures: dict | None = None,
+    replace: bool = False, **description,
+) -> Path:
+    """Write a model folder; it appears whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Its last part is the model's name.
+    network : Module
+    build : dict
+        Arguments of `networks.build_network`: "kind", and of width, slices, frames, maps, dropout those that are not the default.
+    card : str
+        The model card, Markdown: data, what was measured, what must not be claimed.
+    version : str
+    pictures : dict or None
+        Path inside the folder, as "docs/failure1.png" or "docs/comparison.csv" -> bytes.
+    replace : bool
+        Replace an earlier model of that name; otherwise it is refused.
+    **description
+        More metadata, plain values: intended_use, data_source, eval_metrics, authors, training ...
+
+    Raises
+    ------
+    RequestRefused
+        A name that is no plain name, an empty card, a folder that exists.
+    """
+    folder = Path(folder)
+    if not _NAME.fullmatch(folder.name):
+        raise RequestRefused(f"'{folder.name}' is no plain name for a model (letters, digits, . _ -); choose another")
+    if not card.strip():
+        raise RequestRefused(f"the model '{folder.name}' has no card; write what it was trained and measured on")
+    if folder.exists() and not (replace and (folder / METADATA).is_file()):
+        raise RequestRefused(f"'{folder.name}' exists already; give another folder, or replace a model on purpose")
+    build = {name: build[name] for name in _BUILD if name in build}
+    if set(network.state_dict()) != set(build_network(**build).state_dict()):
+        raise ValueError("the network is not the one that `build` describes")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
+        place = Path(temporary) / folder.name
+        for part in ("configs", "models", "docs"):
+            (place / part).mkdir(parents=True)
+        save_state(place / WEIGHTS, {name: _half(value) for name, value in network.state_dict().items()})
+        (place / CARD).write_text(card, encoding="utf-8", newline="\n")
+        for path, content in (pictures or {}).items():
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (place / path).write_bytes(content)
+        _write_json(place / INFERENCE, _inference(build))
+        sums = {path.relative_to(place).as_posix(): sha256(path) for path in sorted(place.rglob("*")) if path.is_file()}
+        _write_json(place / METADATA, _metadata(folder.name, version, network, build, description) | {"sha256": sums})
+        if folder.exists():
+            shutil.rmtree(folder)
+        place.rename(folder)
+    return folder
+
+
+def read_bundle(folder) -> StrokeModel:
+    """A model folder as a network.
+
+    Raises
+    ------
+    RequestRefused
+        No such folder.
+    DataRefused
+        A wrong checksum, weights that are none, or a description that fits no network.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RequestRefused(f"there is no model folder '{folder.name}'; choose another model")
+    model = read_model(folder)
+    if not model.intact:
+        raise DataRefused(f"the model '{model.name}' is not what its author packed ({model.faults[0]}); get it again")
+    description = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    build = description.get("network")
+    if not isinstance(build, dict) or build.get("kind") not in KINDS or not (folder / WEIGHTS).is_file():
+        raise DataRefused(f"the model '{model.name}' is none that finds penumbra and core; choose another model")
+    try:
+        network = build_network(**build)
+    except (TypeError, ValueError, RequestRefused) as problem:
+        raise DataRefused(f"the model '{model.name}' describes a network that cannot be built; get it again") from problem
+    load_weights(network, folder / WEIGHTS, f"the model '{model.name}'")
+    return StrokeModel(network.eval(), build["kind"], model.name, model.version, model.card, description)
+
+
+def _half(value: torch.Tensor) -> torch.Tensor:
+    value = value.detach().cpu()
+    return value.half() if value.is_floating_point() else value
+
+
+def _metadata(name: str, version: str, network, build: dict, description: dict) -> dict:
+    """What MONAI's bundles say of themselves, and what ours add."""
+    curves = reads_curves(build["kind"])
+    channels = {"0": "enhancement over the study's scale", "1": "tissue and covered by the scan"} if curves else {"0": "scaled maps"}
+    return {
+        "version": version,
+        "monai_version": _version("monai"),
+        "pytorch_version": str(torch.__version__).split("+")[0],
+        "numpy_version": _version("numpy"),
+        "required_packages_version": {},
+        "name": name,
+        "task": TASK,
+        "description": "Segmentation of hypoperfused tissue, penumbra and core",
+        "authors": "CTPerfusionSuite contributors",
+        "copyright": "Apache-2.0",
+        "intended_use": f"{SIMULATION_ONLY}; not for diagnosis or treatment",
+        **description,
+        "network": build,
+        "parameters": parameter_count(network),
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "perfusion curves" if curves else "perfusion maps",
+                    "format": "hounsfield",
+                    "modality": "CT",
+                    "num_channels": 2 if curves else build.get("maps", MAPS),
+                    "spatial_shape": ["*", "*", "*"],
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": False,
+                    "channel_def": channels,
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "probabilities",
+                    "format": "segmentation",
+                    "num_channels": 3,
+                    "spatial_shape": ["*", "*", "*"],
+                    "dtype": "float32",
+                    "value_range": [0, 1],
+                    "is_patch_data": False,
+                    "channel_def": {"0": "background", "1": "penumbra", "2": "core"},
+                }
+            },
+        },
+    }
+
+
+def _inference(build: dict) -> dict:
+    """A bundle configuration that builds the network."""
+    return {"network_def": {"_target_": "StrokeSegmentationLib.networks.build_network", **build}, "weights": WEIGHTS}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return distributions.version(distribution)
+    except distributions.PackageNotFoundError:
+        return ""
+
+
+def _write_json(path: Path, document: dict) -> None:
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8", newline="\n")

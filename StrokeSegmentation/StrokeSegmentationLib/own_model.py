@@ -1,0 +1,95 @@
+"""The model folder a training run ends with: weights, how they came about, and a card that claims no more than was measured."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .model_bundle import write_bundle
+from .training import TrainingResult
+from .training_cases import about_case
+from .training_config import TrainingConfig
+from .training_range import measured_range
+
+SIMULATED_SOURCE = "simulated brain CT perfusion studies (physics simulation; no patient was involved)"
+PATIENT_SOURCE = "labeled perfusion studies given by the user"
+
+
+def bundle_of_run(
+    folder: Path, config: TrainingConfig, result: TrainingResult, studies, validation, recommended: str = "not compared", card: str = "",
+    pictures: dict | None = None, version: str = "0.1.0",
+) -> Path:
+    """Write the model of a training run.
+
+    Parameters
+    ----------
+    folder : Path
+        Its last part is the model's name; an earlier model there is replaced.
+    config, result
+        Of the run.
+    studies, validation : sequence of Path
+        Prepared studies it was trained and chosen on.
+    recommended : {"not compared", "maps", "network"}
+        What a comparison with the threshold maps on unseen studies says.
+    card : str
+        Appended to the facts of the run, Markdown.
+    pictures : dict or None
+        As in `write_bundle`.
+    """
+    abouts = [about_case(path) for path in studies]
+    patients = any(about.get("patient") for about in abouts)
+    source = PATIENT_SOURCE if patients else SIMULATED_SOURCE
+    build = _build(config, studies[0])
+    text = _card(folder.name, config, result, abouts, len(validation), source, patients) + ("\n" + card if card else "")
+    return write_bundle(
+        folder, result.network, build, text, version, pictures, replace=True,
+        data_source=source,
+        simulation_trained=not patients,
+        training={"steps": result.steps, "minutes": round(result.minutes, 2), "device": result.device, "studies": len(studies),
+                  "validation_dice": None if not np.isfinite(result.score) else round(result.score, 4)},
+        training_range=measured_range(studies),
+        recommended=recommended,
+    )
+
+
+def _build(config: TrainingConfig, path: Path) -> dict:
+    """Arguments of `build_network` for what was trained."""
+    from .networks import reads_curves, reads_maps
+
+    build = {"kind": config.kind, "width": config.width, "slices": config.slices, "dropout": config.dropout}
+    with np.load(path, allow_pickle=False) as stored:
+        if reads_curves(config.kind):
+            build["frames"] = int(stored["curves"].shape[0])
+        if reads_maps(config.kind):
+            build["maps"] = int(stored["maps"].shape[0])
+    return build
+
+
+def _card(
+    name: str, config: TrainingConfig, result: TrainingResult, abouts: list[dict], validations: int, source: str, patients: bool
+) -> str:
+    noise = [about["noise_hu"] for about in abouts if about.get("noise_hu")]
+    groups = {group: sum(about.get("group") == group for about in abouts) for group in ("lvo", "non-lvo", "none")}
+    lines = [
+        f"# {name}",
+        "",
+        "Penumbra and core from dynamic CT perfusion of the brain. **Research use only, not for diagnosis or treatment.**",
+        "",
+        "## What it was trained on",
+        f"{len(abouts)} studies: {source}. Groups: {groups['lvo']} with large-vessel occlusion, {groups['non-lvo']} with smaller "
+        f"occlusions, {groups['none']} without stroke." + (f" Noise {min(noise):.0f} to {max(noise):.0f} HU." if noise else ""),
+        "Labels are the thresholded truth maps of the simulation (Tmax above 6 s, relative CBF under 30 %), never a drawn mask."
+        if not patients else "Labels are the masks that came with the studies.",
+        "",
+        "## How",
+        f"Network {config.kind}, width {config.width}, {result.parameters:,} parameters; {result.steps} steps in {result.minutes:.0f} "
+        f"minutes on {result.device}; loss {config.loss}; "
+        f"the weights are the average that did best on {validations} validation studies.",
+        "" if not np.isfinite(result.score) else f"Mean Dice of penumbra and core on these: {result.score:.3f}.",
+        "",
+        "## What must not be claimed",
+        "Nothing about patients: neither accuracy nor benefit. "
+        "A simulation knows no tissue fate, no scanner's artifacts and no rare anatomy."
+        if not patients else "Nothing beyond studies like those it was trained on.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,43 @@
+"""What is said first of every network and its results: that it learned from simulated studies, and which method the suite recommends.
+
+Light to import: the panel says it before anything else is loaded.
+"""
+
+import json
+from pathlib import Path
+
+from CTPerfusionSuiteLib.models import METADATA
+
+OWN_STUDIES = "The network was trained on studies its user gave: research use only, no statement about a patient."
+SIMULATED = "The network was trained on simulated studies only: research use only, no statement about a patient."
+MAPS_BETTER = (
+    "On unseen simulated studies this network was not better than the threshold maps by the margin asked for: the suite recommends the "
+    "threshold maps. The comparison is in the model card."
+)
+NOT_COMPARED = "This network was not compared with the threshold maps on unseen studies: the suite recommends the threshold maps."
+NETWORK_BETTER = "On unseen simulated studies this network was better than the threshold maps; the comparison is in the model card."
+
+
+def verdict(metrics: dict) -> str:
+    """Network or maps; `metrics` is any document with the key "recommended" ("network", "maps" or "not compared")."""
+    return {"network": NETWORK_BETTER, "maps": MAPS_BETTER}.get(metrics.get("recommended"), NOT_COMPARED)
+
+
+def recommendation(metrics: dict) -> str:
+    """What the panel and the page say first about network and maps."""
+    return f"{origin(metrics)} {verdict(metrics)}"
+
+
+def origin(document: dict) -> str:
+    """What the network learned from; `document` is a model's metadata or a metrics document."""
+    simulated = {**document, **(document.get("model") or {})}.get("simulation_trained", True)
+    return SIMULATED if simulated else OWN_STUDIES
+
+
+def recommendation_of_model(folder) -> str:
+    """The same of a model folder; what cannot be read recommends the maps."""
+    try:
+        description = json.loads((Path(folder) / METADATA).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        description = {}
+    return recommendation(description if isinstance(description, dict) else {})

@@ -1,0 +1,78 @@
+"""Time and memory of `ctperfusion stroke predict` at 256 x 256 x 16 x 30, and the 4-D convolution against its parts."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from CTPerfusionSuiteLib.phantoms.brain import BrainOptions, simulate_brain
+from CTPerfusionSuiteLib.sequence_nrrd import write_sequence
+from StrokeSegmentationLib.convolution4d import convolution4d
+
+LIMIT_S, LIMIT_GB, LIMIT_RATIO = 60.0, 4.0, 3.0
+MEASURE = """
+import json, sys, time
+from CTPerfusionSuiteLib.cli import main
+began = time.perf_counter()
+code = main(["stroke", "predict", "--input", sys.argv[1], "--out_dir", sys.argv[2], "--no-report", "--progress", "none", *sys.argv[3:]])
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([code, time.perf_counter() - began, peak / 1e6]))
+"""
+
+
+def prediction() -> None:
+    """Whole command with the shipped model, as a user waits for it; with and without dropout passes."""
+    study = simulate_brain(BrainOptions(size=(256, 256), slices=16, frames=30, dt_s=1.8, seed=5))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "study.seq.nrrd"
+        write_sequence(path, study.series)
+        for words in ((), ("--passes", "10")):
+            out = Path(folder) / f"result{len(words)}"
+            done = subprocess.run([sys.executable, "-c", MEASURE, path, out, *words], capture_output=True, text=True, check=True)
+            code, seconds, gigabytes = json.loads(done.stdout.splitlines()[-1])
+            assert code == 0, done.stderr
+            print(
+                f"  256x256x16x30{' with 10 dropout passes' if words else ''}: {seconds:.1f} s (at most {LIMIT_S:g}), peak memory "
+                f"{gigabytes:.2f} GB (at most {LIMIT_GB:g})",
+                flush=True,
+            )
+
+
+def convolution(repeats: int = 5) -> None:
+    """Best of `repeats`: forward and backward of the 4-D convolution over that of the 3-D convolutions it is the sum of."""
+    x = torch.randn(1, 8, 8, 24, 48, 48, requires_grad=True)
+    weight = torch.randn(8, 8, 3, 3, 3, 3, requires_grad=True)
+
+    def four() -> None:
+        convolution4d(x, weight).sum().backward()
+
+    def sum_of_three() -> None:
+        padded = functional.pad(x, (0, 0, 0, 0, 0, 0, 1, 1))
+        total = 0
+        for shift in range(3):
+            slab = padded[:, :, shift : shift + 8].transpose(1, 2).flatten(0, 1)
+            total = total + functional.conv3d(slab, weight[:, :, shift], padding=1)
+        total.sum().backward()
+
+    times = {}
+    for name, work in (("4-D", four), ("sum of 3-D", sum_of_three)):
+        taken = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - began)
+        times[name] = min(taken)
+    ratio = times["4-D"] / times["sum of 3-D"]
+    print(f"  4-D convolution: {ratio:.2f} times the sum of its 3-D convolutions (at most {LIMIT_RATIO:g})", flush=True)
+
+
+if __name__ == "__main__":
+
+    torch.manual_seed(0)
+    convolution()
+    prediction()

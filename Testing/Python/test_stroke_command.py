@@ -1,0 +1,154 @@
+"""A researcher segments a study with a network, and trains and scores one of their own, by `ctperfusion stroke`."""
+
+import json
+import sys
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from toy_strokes import toy_cases  # noqa: E402
+
+from CTPerfusionSuiteLib.cli import main  # noqa: E402
+from CTPerfusionSuiteLib.models import read_model  # noqa: E402
+from PerfusionMapsLib.result_folder import open_result  # noqa: E402
+from StrokeSegmentationLib.model_bundle import write_bundle  # noqa: E402
+from StrokeSegmentationLib.networks import build_network  # noqa: E402
+from StrokeSegmentationLib.stroke_folder import MASKS, PROBABILITIES, open_stroke_result  # noqa: E402
+from StrokeSegmentationLib.training_cases import save_case  # noqa: E402
+
+BUILD = {"kind": "4d", "width": 4, "slices": 3}
+
+
+def stroke(*words):
+    """Run `ctperfusion stroke` quietly; its exit code."""
+    return main(["stroke", *map(str, words), "--progress", "none"])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A network that has learned nothing, as a model folder."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("models") / "tiny-4d"
+    limits = {"noise_hu": [50.0, 60.0]}
+    return write_bundle(folder, build_network(**BUILD), BUILD, "# Tiny\n\nIt knows <b>nothing</b>.\n", training_range=limits)
+
+
+@pytest.fixture(scope="module")
+def result(small_dicom, model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("stroke") / "result"
+    assert stroke("predict", "--dicom_dir", small_dicom, "--model", model, "--out_dir", out, "--passes", 2) == 0
+    return out
+
+
+def image(folder, name):
+    return np.asarray(nibabel.load(folder / f"{name}.nii.gz").dataobj)
+
+
+def test_masks_probabilities_and_numbers_belong_together(result):
+    metrics = json.loads((result / "metrics.json").read_text())
+    voxel_ml = float(np.prod(nibabel.load(result / "core_mask.nii.gz").header.get_zooms())) / 1000
+    grids = [nibabel.load(result / f"{name}.nii.gz").affine for name in (*MASKS, *PROBABILITIES, "uncertainty", "mean_ct", "maps/tmax")]
+    assert all(np.allclose(grid, grids[0]) for grid in grids)
+    whole, core, penumbra = (image(result, name) > 0 for name in MASKS)
+    assert (whole == (core | penumbra)).all() and not (core & penumbra).any() and not whole[image(result, "tissue_mask") == 0].any()
+    for name, mask in zip(("hypoperfusion", "core", "penumbra"), (whole, core, penumbra), strict=True):
+        assert metrics["volumes_ml"][name] == pytest.approx(mask.sum() * voxel_ml, abs=0.01)
+    share = image(result, "penumbra_probability") + image(result, "core_probability")
+    assert share.min() >= 0 and share.max() <= 1 + 1e-5 and share[whole].min() >= 0.5 - 1e-5
+    assert 0 < image(result, "uncertainty").max() <= 1
+
+
+def test_the_threshold_maps_of_the_same_study_lie_beside_it_and_open_as_a_result_of_their_own(result, small_dicom, tmp_path):
+    assert main(["maps", "--dicom_dir", str(small_dicom), "--out_dir", str(tmp_path / "maps"), "--no-report", "--progress", "none"]) == 0
+    alone, beside = open_result(tmp_path / "maps"), open_result(result / "maps")
+    np.testing.assert_allclose(beside.maps["tmax"], alone.maps["tmax"], atol=1e-4)
+    told = json.loads((result / "metrics.json").read_text())["threshold_maps"]
+    for name in ("hypoperfusion", "core"):
+        assert told["volumes_ml"][name] == pytest.approx(alone.metrics["volumes_ml"][name], abs=0.01)
+        assert told["dice"][name] is None or 0 <= told["dice"][name] <= 1
+
+
+def test_every_surface_says_that_the_network_was_trained_on_simulations(result):
+    page = (result / "report.html").read_text(encoding="utf-8")
+    metrics = json.loads((result / "metrics.json").read_text())
+    assert "simulated studies only" in page and "recommends the threshold maps" in page
+    assert metrics["model"]["simulation_trained"] is True and metrics["recommended"] == "not compared"
+    assert "It knows &lt;b&gt;nothing&lt;/b&gt;." in page, "the card is untrusted text"
+    assert "SECRET" not in page + (result / "provenance.json").read_text() + (result / "metrics.csv").read_text()
+
+
+def test_a_study_unlike_the_training_studies_is_told(result):
+    flags = {flag["code"]: flag for flag in json.loads((result / "metrics.json").read_text())["qc"]}
+    assert flags["outside_training"]["severity"] == "warning" and "50.0 to 60.0 HU" in flags["outside_training"]["message"]
+
+
+def test_a_result_reopens_from_its_folder_alone(result):
+    stored = open_stroke_result(result)
+    assert (stored.volumes["core_mask"].transpose() == image(result, "core_mask")).all()
+    assert stored.maps_folder == result / "maps" and stored.metrics["model"]["name"] == "tiny-4d"
+
+
+@pytest.mark.parametrize("damage", ["a model that is not there", "another weight file", "a folder of others"])
+def test_what_cannot_be_used_is_refused_in_one_sentence(damage, small_dicom, model, tmp_path, capsys):
+    import shutil
+
+    out, wanted, code = tmp_path / "out", "no-such-model", 2
+    if damage == "another weight file":
+        wanted, code = shutil.copytree(model, tmp_path / "tiny-4d"), 1
+        (wanted / "models" / "model.pt").write_bytes(b"something else")
+    if damage == "a folder of others":
+        wanted = model
+        out.mkdir()
+        (out / "thesis.txt").write_text("mine")
+    assert stroke("predict", "--dicom_dir", small_dicom, "--model", wanted, "--out_dir", out) == code
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("ctperfusion: ") and "\n" not in told and "Traceback" not in told
+    assert not out.exists() or (out / "thesis.txt").read_text() == "mine"
+
+
+def test_too_few_frames_are_refused_as_by_the_maps(small_study, model, tmp_path, capsys):
+    from CTPerfusionSuiteLib.nifti import write_series
+
+    short = replace(small_study.series, values=small_study.series.values[:6], times=small_study.series.times[:6])
+    write_series(tmp_path / "short.nii.gz", short)
+    assert stroke("predict", "--input", tmp_path / "short.nii.gz", "--dt", 1.6, "--model", model, "--out_dir", tmp_path / "out") == 1
+    assert "6 time points" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_without_torch_the_command_says_what_to_install(small_dicom, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert stroke("predict", "--dicom_dir", small_dicom, "--model", model, "--out_dir", tmp_path / "out") == 2
+    assert "PyTorch is not installed" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def toy_folder(tmp_path_factory):
+    """Prepared toy studies of two splits, with a threshold label that misses the core."""
+    folder = tmp_path_factory.mktemp("toys")
+    for number, case in enumerate(toy_cases(8, frames=24)):
+        split = "train" if number < 5 else "test"
+        about = {**case.about, "split": split, "noise_hu": 8.0, "measured_noise_hu": 8.0, "scale_hu": 5.0, "anatomy": f"toy-{number}"}
+        save_case(folder / f"{split}_{number}.npz", replace(case, about=about, threshold_label=np.minimum(case.label, 1)))
+    return folder
+
+
+def test_a_network_is_trained_goes_on_after_a_stop_and_is_scored(toy_folder, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"width": 4, "slices": 3, "batch": 2, "validations": 2}))
+    words = ("train", "--data", toy_folder, "--out_dir", tmp_path / "run", "--config", tmp_path / "config.json", "--device", "cpu")
+    assert stroke(*words, "--steps", 4, "--name", "mine") == 0
+    trained = read_model(tmp_path / "run" / "model" / "mine")
+    assert trained.intact and "4 steps" in trained.card and "What must not be claimed" in trained.card
+    assert stroke(*words, "--steps", 4, "--name", "mine", "--no-resume") == 2, "an earlier run is never overwritten silently"
+    assert stroke("evaluate", "--data", toy_folder, "--model", trained.folder, "--out_dir", tmp_path / "scores", "--device", "cpu") == 0
+    rows = (tmp_path / "scores" / "studies.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * 2, "three test studies, each by the network and by thresholds"
+    assert "mine" in (tmp_path / "scores" / "evaluation.md").read_text()
+
+
+def test_a_split_that_does_not_exist_is_refused(tmp_path, capsys):
+    assert stroke("studies", "--out_dir", tmp_path / "cases", "--splits", "exam") == 2
+    assert "train, val, test, shifted" in capsys.readouterr().err and not (tmp_path / "cases").exists()

@@ -1,0 +1,222 @@
+"""Networks take any number of slices, frames and pixels, know the two sides, and predict alike whole, in slabs and on any device."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from toy_strokes import toy_case  # noqa: E402
+
+from CTPerfusionSuiteLib.errors import Canceled, RequestRefused  # noqa: E402
+from StrokeSegmentationLib import prediction  # noqa: E402
+from StrokeSegmentationLib.brain_box import brain_box, cut_to_brain, midsagittal_column  # noqa: E402
+from StrokeSegmentationLib.curve_summaries import residue_operator, side_means  # noqa: E402
+from StrokeSegmentationLib.networks import KINDS, build_network, parameter_count, reads_curves  # noqa: E402
+from StrokeSegmentationLib.prediction import predict  # noqa: E402
+from StrokeSegmentationLib.training_batches import network_array  # noqa: E402
+from StrokeSegmentationLib.training_cases import flipped  # noqa: E402
+
+CURVES = [kind for kind in KINDS if reads_curves(kind)]
+
+
+def built(kind="4d", width=4, frames=12, **options):
+    torch.manual_seed(0)
+    if kind == "maps-unet":
+        pytest.importorskip("monai")
+    return build_network(kind, width, frames=frames, maps=2, **options).eval()
+
+
+def curves_batch(slices=3, frames=12, rows=20, columns=24, batch=1):
+    torch.manual_seed(1)
+    x = torch.randn(batch, 2, slices, frames, rows, columns)
+    x[:, 1] = 1
+    return x
+
+
+@pytest.mark.parametrize("kind", CURVES)
+@pytest.mark.parametrize(("slices", "frames", "rows", "columns"), [(1, 12, 20, 24), (2, 9, 33, 18), (5, 30, 17, 22)])
+def test_any_number_of_slices_frames_and_pixels_goes_in_and_all_slices_come_out(kind, slices, frames, rows, columns):
+    network = built(kind, frames=frames)
+    logits = network(curves_batch(slices, frames + network.maps, rows, columns, batch=2))
+    assert logits.shape == (2, 3, slices, rows, columns) and bool(torch.isfinite(logits).all())
+
+
+def test_the_maps_network_takes_any_stack_too():
+    network = built("maps-unet")
+    assert network(torch.randn(1, 2, 3, 20, 18)).shape == (1, 3, 3, 20, 18)
+
+
+def test_networks_that_are_compared_have_about_as_many_parameters():
+    pytest.importorskip("monai")
+    counts = {kind: parameter_count(build_network(kind)) for kind in KINDS}
+    assert max(counts.values()) < 1.3 * min(counts.values()), counts
+
+
+@pytest.mark.parametrize(("kind", "slices", "reach"), [("4d", 7, 3), ("3d+time", 7, 3), ("4d", 3, 1), ("3d+time", 1, 0), ("2d+time", 7, 0)])
+def test_a_decision_rests_on_the_announced_number_of_slices(kind, slices, reach):
+    network = built(kind, slices=slices)
+    for module in network.modules():  # normalization over the whole stack is another matter
+        if isinstance(module, torch.nn.GroupNorm):
+            module.forward = lambda x: x
+    x = curves_batch(slices=11).requires_grad_()
+    network(x)[:, :, 5].sum().backward()  # what the study has in common, as its mean curves, is a constant
+    reached = x.grad[0, 0].abs().amax(dim=(1, 2, 3)) > 0
+    assert reached.nonzero().ravel().tolist() == list(range(5 - reach, 6 + reach))
+
+
+def test_what_the_scan_does_not_cover_and_what_is_no_tissue_has_no_influence():
+    network, x = built(), curves_batch()
+    x[:, 1, :, 8:] = 0
+    x[:, 1, :, :, :5] = 0
+    other = x.clone()
+    other[:, 0, :, 8:] += 5
+    other[:, 0, :, :, :5] -= 7
+    assert torch.equal(network(x), network(other))
+
+
+def responses_to(bolus, residue, scanned=24):
+    """Responses of a study whose left half is normal and whose right half has another residue."""
+    both = [np.convolve(bolus, one)[:24] for one in (np.exp(-np.arange(24) / 2), residue)]
+    curves = torch.tensor(np.stack(both), dtype=torch.float32)[None, None, None, :, None].permute(0, 1, 2, 5, 4, 3).repeat(1, 1, 2, 1, 4, 3)
+    curves = torch.cat([curves[..., 0::2], curves[..., 1::2]], dim=-1) / float(max(map(max, both)))
+    weight = torch.ones_like(curves)
+    weight[:, :, :, scanned:] = 0
+    curves *= weight
+    operator = residue_operator(side_means(curves, weight), weight)
+    return torch.einsum("bcztji,bft->bczfji", curves, operator)[0, 0, 0, :, 0, -1].numpy()
+
+
+def test_responses_depend_on_the_tissue_and_hardly_on_the_bolus():
+    time = np.arange(24.0)
+    boluses = [np.where(time > 2, (time - 2) ** 2 * np.exp(-(time - 2) / width), 0) for width in (0.8, 1.6)]
+    normal, late = np.exp(-time / 2), np.where(time >= 3, 0.5 * np.exp(-(time - 3) / 3), 0)
+    found = {(n, name): responses_to(bolus, one) for n, bolus in enumerate(boluses) for name, one in (("normal", normal), ("late", late))}
+    center = {key: float((time * response).sum() / response.sum()) for key, response in found.items()}
+    for n in (0, 1):
+        assert 2.5 < center[n, "late"] - center[n, "normal"] < 5.5, center
+    for name in ("normal", "late"):
+        assert abs(center[0, name] - center[1, name]) < 1, center
+        assert found[0, name].sum() == pytest.approx(found[1, name].sum(), rel=0.15)
+    low = responses_to(boluses[0], 0.4 * late)
+    assert low.max() == pytest.approx(0.4 * found[0, "late"].max(), rel=0.05)
+
+
+def test_a_scan_that_ends_early_gives_about_the_same_response():
+    time = np.arange(24.0)
+    bolus, late = np.where(time > 2, (time - 2) ** 2 * np.exp(-(time - 2)), 0), np.where(time >= 3, 0.5 * np.exp(-(time - 3) / 3), 0)
+    whole, cut = responses_to(bolus, late), responses_to(bolus, late, scanned=19)
+    assert np.abs(whole - cut)[:12].max() < 0.1 * whole.max()
+
+
+def test_the_mirror_image_of_a_case_lies_mirrored_in_the_box():
+    case = toy_case(3)
+    images = ("curves", "label", "tissue", "brain", "hemisphere")
+    off_center = replace(case, **{name: np.roll(getattr(case, name), 3, axis=-1) for name in images})
+    plain, turned = (network_array(cut_to_brain(one, True)) for one in (off_center, flipped(off_center)))
+    np.testing.assert_array_equal(plain[..., ::-1], turned)
+
+
+def test_the_middle_of_the_box_is_where_the_hemispheres_meet_even_beyond_the_image():
+    hemisphere = np.zeros((2, 10, 20), np.uint8)
+    hemisphere[:, 2:8, 1:5], hemisphere[:, 2:8, 5:16] = 2, 1
+    assert midsagittal_column(hemisphere) == 5.0
+    box = brain_box(hemisphere > 0, hemisphere)
+    assert sum(box.columns) == 10 and box.columns[0] < 0
+    image = np.arange(400.0).reshape(2, 10, 20)
+    back = box.put_back(box.cut(image), 10, 20, -1)
+    inside = back >= 0
+    assert np.array_equal(back[inside], image[inside]) and inside[hemisphere > 0].all()
+
+
+def test_slabs_give_what_the_whole_stack_gives(monkeypatch):
+    case, network = toy_case(1, shape=(11, 32, 32)), built(slices=7)
+    whole = predict(network, case, device="cpu")
+    monkeypatch.setattr(prediction, "LARGEST_WHOLE", 0)
+    slabs = predict(network, case, device="cpu")
+    np.testing.assert_allclose(slabs.probabilities, whole.probabilities, atol=1e-5)
+    assert whole.notes == slabs.notes == ()
+
+
+def test_too_little_memory_falls_back_to_slabs_and_says_so():
+    case, network = toy_case(1, shape=(9, 32, 32)), built(slices=3)
+    expected = predict(network, case, device="cpu").probabilities
+    enough = network.collapse_time
+
+    def short_of_memory(curves, *rest):
+        if curves.shape[2] > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return enough(curves, *rest)
+
+    network.collapse_time = short_of_memory
+    found = predict(network, case, device="cpu")
+    assert [code for code, _ in found.notes] == ["memory-short"] and "slabs" in found.notes[0][1]
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+
+
+def test_a_gpu_without_memory_hands_over_to_slabs_and_then_to_the_processor(monkeypatch):
+    case, network, tried = toy_case(1), built(), []
+    whole = prediction._mean_probabilities
+
+    def short_of_memory(network, stack, passes, device, in_one, *rest):
+        tried.append((device.type, in_one))
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(network, stack, passes, device, in_one, *rest)
+
+    monkeypatch.setattr("StrokeSegmentationLib.training.training_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(prediction, "_mean_probabilities", short_of_memory)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    found = predict(network, case)
+    assert tried == [("cuda", True), ("cuda", False), ("cpu", False)] and found.device == "cpu"
+    assert "slabs" in found.notes[0][1] and "on the CPU" in found.notes[1][1]
+
+
+@pytest.mark.parametrize("kind", ["4d", "maps-unet", "4d+maps"])
+def test_probabilities_are_those_of_tissue_and_uncertainty_lies_between_0_and_1(kind):
+    case = toy_case(2)
+    found = predict(built(kind, dropout=0.3), case, passes=3, device="cpu")
+    assert found.probabilities.shape == (3, *case.label.shape) and found.probabilities.dtype == np.float32
+    np.testing.assert_allclose(found.probabilities.sum(axis=0), 1, atol=1e-5)
+    assert (found.probabilities[0][case.tissue == 0] == 1).all() and (found.uncertainty[case.tissue == 0] == 0).all()
+    assert 0 <= found.uncertainty.min() and 0 < found.uncertainty.max() <= 1
+    assert predict(built(kind), case, device="cpu").uncertainty is None
+
+
+def test_dropout_passes_differ_and_are_repeated_by_their_seed():
+    case, network = toy_case(2), built(dropout=0.4)
+    one, again, other = (predict(network, case, passes=2, device="cpu", seed=seed).probabilities for seed in (1, 1, 2))
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
+    assert not network.training and not any(module.training for module in network.modules())
+
+
+def test_left_and_right_are_treated_alike():
+    case, network = toy_case(4), built()
+    plain, turned = (predict(network, one, device="cpu").probabilities for one in (case, flipped(case)))
+    np.testing.assert_allclose(plain[..., ::-1], turned, atol=1e-5)
+
+
+def test_prediction_can_be_stopped():
+    def stop(fraction):
+        raise Canceled("stopped")
+
+    with pytest.raises(Canceled):
+        predict(built(), toy_case(1), device="cpu", progress=stop)
+
+
+def test_a_maps_network_without_maps_and_a_gpu_that_is_not_there_are_refused():
+    case = toy_case(1)
+    with pytest.raises(RequestRefused, match="maps"):
+        predict(built("maps-unet"), replace(case, maps=case.maps[:0]), device="cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(RequestRefused, match="GPU"):
+            predict(built(), case, device="cuda")
+
+
+@pytest.mark.parametrize(
+    "options", [{"kind": "5d"}, {"kind": "4d", "slices": 4}, {"kind": "4d", "width": 0}, {"kind": "4d", "dropout": 1.0}]
+)
+def test_networks_that_cannot_be_are_refused(options):
+    with pytest.raises(RequestRefused):
+        build_network(**options)
