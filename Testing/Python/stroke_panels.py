@@ -80,6 +80,7 @@ def ready(slicer_host, models, monkeypatch, tmp_path, stroke_folder):
 def opened_panel(host):
     panel = host.open("StrokeSegmentation")
     panel.enter()
+    panel.settings.model = ""  # the application may have chosen the shipped one when it started
     yield panel
     panel.stopRun()
     host.wait(lambda: panel.run is None, 5)
