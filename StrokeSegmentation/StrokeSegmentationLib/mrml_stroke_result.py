@@ -85,16 +85,20 @@ def loadingStroke(folder, name: str, neighbor=None) -> Iterator[float]:
             node.SetNodeReferenceID("series", neighbor.GetID())
         mean = _meanCT(node, read_image(folder, "mean_ct", geometry))
         yield 0.1 * own
-        penumbra, core = (read_image(folder, f"{kind}_probability", geometry) for kind in ("penumbra", "core"))
+        penumbra = read_image(folder, "penumbra_probability", geometry)
+        yield 0.2 * own
+        core = read_image(folder, "core_probability", geometry)
         yield 0.3 * own
         shares = {HYPOPERFUSION: replace(core, values=penumbra.values + core.values)}
         shares |= {"core_probability": core, "penumbra_probability": penumbra}
         if UNCERTAINTY in provenance["contents"]:
             shares[UNCERTAINTY] = read_image(folder, UNCERTAINTY, geometry)
+            yield 0.4 * own
         for role, volume in shares.items():
             _share(node, role, volume)
             yield 0.6 * own
         segmentation = lesionSegmentation(node, LESIONS)
+        yield 0.7 * own
         for identifier, _title, _color in LESIONS:
             setSegment(segmentation, identifier, read_image(folder, f"{identifier}_mask", geometry).values > 0, mean)
             yield 0.8 * own
@@ -103,6 +107,7 @@ def loadingStroke(folder, name: str, neighbor=None) -> Iterator[float]:
         for item in nodes:
             item.SetDescription(SIMULATED)
             moveWith(item, neighbor)
+            yield 0.9 * own
         placeBeside([*nodes, node], neighbor, node.GetName())
         yield own
         if maps is not None:

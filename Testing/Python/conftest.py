@@ -1,5 +1,6 @@
 """Studies that several stories start from: simulated once a session, written as DICOM."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -33,3 +34,12 @@ def small_dicom(small_study, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "dicom"
     write_dicom_study(small_study.series, folder, style="siemens", seed=11, patient_name="SECRET^NAME", patient_id="SECRET-ID")
     return folder
+
+
+@pytest.fixture
+def alone():
+    """What hundreds of other tests left in memory is not walked through by the garbage collector while a window is timed."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

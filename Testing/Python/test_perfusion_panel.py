@@ -191,7 +191,7 @@ def own_time():
     return time.perf_counter() - waited
 
 
-def test_the_window_never_freezes_while_maps_are_computed(slicer_host, panel, sequence):
+def test_the_window_never_freezes_while_maps_are_computed(alone, slicer_host, panel, sequence):
     import qt
 
     panel.settings.inputNode = sequence[0]

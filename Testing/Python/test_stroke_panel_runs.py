@@ -48,7 +48,7 @@ def science(module):
     return (Path(__file__).resolve().parents[2] / module / f"{module}Lib").glob("*.py")
 
 
-def test_the_window_never_freezes_during_a_run(slicer_host, ready, sequence):
+def test_the_window_never_freezes_during_a_run(alone, slicer_host, ready, sequence):
     import qt
     from test_perfusion_panel import own_time
 
