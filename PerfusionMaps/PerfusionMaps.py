@@ -3,7 +3,6 @@
 # ruff: noqa: UP007, UP045 (Slicer's wrapper knows node parameters as Optional and Union)
 
 import shutil
-import time
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional, Union
@@ -309,30 +308,16 @@ class PerfusionMapsLogic(ScriptedLoadableModuleLogic):
         ValueError
             With one sentence, when the data or the request are refused.
         """
-        ends = []
-        missing = self.whatIsMissing(settings)
-        if missing:
-            raise ValueError(missing)
-        run = self.start(settings, lambda title, fraction: None, lambda node, message: ends.append((node, message)))
-        while run.running:
-            slicer.app.processEvents()
-            time.sleep(0.005)
-        node, message = ends[0]
-        if node is None:
-            raise ValueError(message)
-        settings.result = node
-        return node
+        from PerfusionMapsLib.panel.analysis_run import runToEnd
+
+        return runToEnd(self, settings)
 
     def openResult(self, folder, name=None, neighbor=None):
         """Load a result folder; returns the result's node."""
+        from CTPerfusionSuiteLib.panel.stepwise import toTheEnd
         from PerfusionMapsLib.mrml_result import loadingResult
 
-        steps = loadingResult(folder, name or f"{Path(folder).name} perfusion", neighbor)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value
+        return toTheEnd(loadingResult(folder, name or f"{Path(folder).name} perfusion", neighbor))
 
     def moveThresholds(self, resultNode, tmax, rcbf):
         """Core and penumbra of a result at other thresholds (seconds, fraction); returns the metrics document."""

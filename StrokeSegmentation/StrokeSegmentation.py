@@ -3,7 +3,6 @@
 # ruff: noqa: UP007, UP045 (Slicer's wrapper knows node parameters as Optional and Union)
 
 import shutil
-import time
 import unittest
 from enum import Enum
 from pathlib import Path
@@ -267,30 +266,16 @@ class StrokeSegmentationLogic(ScriptedLoadableModuleLogic):
         ValueError
             With one sentence, when the data or the request are refused.
         """
-        ends = []
-        missing = self.whatIsMissing(settings)
-        if missing:
-            raise ValueError(missing)
-        run = self.start(settings, lambda title, fraction: None, lambda node, message: ends.append((node, message)))
-        while run.running:
-            slicer.app.processEvents()
-            time.sleep(0.005)
-        node, message = ends[0]
-        if node is None:
-            raise ValueError(message)
-        settings.result = node
-        return node
+        from PerfusionMapsLib.panel.analysis_run import runToEnd
+
+        return runToEnd(self, settings)
 
     def openResult(self, folder, name=None, neighbor=None):
         """Load a result folder; returns the result's node."""
+        from CTPerfusionSuiteLib.panel.stepwise import toTheEnd
         from StrokeSegmentationLib.mrml_stroke_result import loadingStroke
 
-        steps = loadingStroke(folder, name or f"{Path(folder).name} stroke", neighbor)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value
+        return toTheEnd(loadingStroke(folder, name or f"{Path(folder).name} stroke", neighbor))
 
     def metrics(self, resultNode):
         """The metrics document of a result: volumes of the network and of the thresholds, their overlap, quality flags."""

@@ -9,8 +9,8 @@ from .bolus_arrival import Bolus, noise_floor
 from .bolus_shapes import bolus_shapes, fit_curves
 from .input_functions import InputFunction
 from .lesions import LEFT, NORMAL_TMAX_S, RIGHT, Lesions
+from .observations import Observations
 from .perfusion_metrics import VenousTransit
-from .quality_flags import Observations
 from .residue_dictionary import DELAY_S, MEAN_TRANSIT_S
 from .truncation import truncation_score
 from .venous_sinuses import VenousSinuses

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from CTPerfusionSuiteLib.volumes import Geometry
 from PerfusionMapsLib.input_functions import InputFunction
 from PerfusionMapsLib.lesions import lesions
+from PerfusionMapsLib.observations import Observations
 from PerfusionMapsLib.perfusion_metrics import VenousTransit, flatten, metrics_document, refused_document, to_csv, to_json
 from PerfusionMapsLib.perfusion_options import Thresholds
-from PerfusionMapsLib.quality_flags import Observations, QualityFlag, Severity, doubtful, flagged, lesion_flags, quality_flags
+from PerfusionMapsLib.quality_flags import QualityFlag, Severity, doubtful, flagged, lesion_flags, quality_flags
 from PerfusionMapsLib.trial_profiles import dawn_profile, trial_profiles
 from PerfusionMapsLib.truncation import tail_fraction, truncation_score
 

@@ -10,8 +10,9 @@ from CTPerfusionSuiteLib.volumes import Geometry
 from PerfusionMapsLib.input_error import input_error
 from PerfusionMapsLib.input_functions import InputFunction
 from PerfusionMapsLib.lesions import lesions
+from PerfusionMapsLib.observations import Observations
 from PerfusionMapsLib.perfusion_options import Thresholds
-from PerfusionMapsLib.quality_flags import Observations, quality_flags
+from PerfusionMapsLib.quality_flags import quality_flags
 from PerfusionMapsLib.shared_bolus import Seen, shared_bolus
 
 FINE = np.arange(0.0, 60.0, 0.05)

@@ -50,3 +50,12 @@ class Stepwise:
         self._timer.stop()
         self._steps = None
         self._onEnd(result, error)
+
+
+def toTheEnd(steps):
+    """Run a generator of steps at once, where no window waits; its return value."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

@@ -208,3 +208,25 @@ def studyName(settings, what: str) -> str:
 
     node = carrier(settings.inputNode)  # a proxy volume may be renamed with every frame
     return f"{node.GetName() if node is not None else Path(settings.dicomFolder).name or 'CT'} {what}"
+
+
+def runToEnd(logic, settings):
+    """Carry out a run of a module's logic while events are handled; `settings` and the caller get the result's node.
+
+    Raises
+    ------
+    ValueError
+        With one sentence, when the data or the request are refused.
+    """
+    ends, missing = [], logic.whatIsMissing(settings)
+    if missing:
+        raise ValueError(missing)
+    run = logic.start(settings, lambda title, fraction: None, lambda node, message: ends.append((node, message)))
+    while run.running:
+        slicer.app.processEvents()
+        time.sleep(0.005)
+    node, message = ends[0]
+    if node is None:
+        raise ValueError(message)
+    settings.result = node
+    return node

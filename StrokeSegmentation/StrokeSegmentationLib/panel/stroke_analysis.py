@@ -6,28 +6,12 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from PerfusionMapsLib.panel.analysis_run import Analysis
+from PerfusionMapsLib.panel.maps_analysis import LIBRARIES as LIBRARIES_OF_MAPS
 
 from ..mrml_stroke_readiness import SETTINGS, isStrokeResult
 from .model_section import chosenModel
 
-LIBRARIES = (
-    "numpy.random",
-    "numpy.ma",
-    "numpy.testing",
-    "numpy.f2py",
-    "scipy.special",
-    "scipy.ndimage",
-    "SimpleITK",
-    "CTPerfusionSuiteLib.nifti",
-    "CTPerfusionSuiteLib.mrml_sequences",
-    "CTPerfusionSuiteLib.output_folder",
-    "PerfusionMapsLib.lesions",
-    "PerfusionMapsLib.perfusion_pictures",
-    "PerfusionMapsLib.mrml_result",
-    "PerfusionMapsLib.mrml_study",
-    "StrokeSegmentationLib.stroke_folder",
-    "StrokeSegmentationLib.mrml_stroke_result",
-)
+LIBRARIES = (*LIBRARIES_OF_MAPS, "StrokeSegmentationLib.stroke_folder", "StrokeSegmentationLib.mrml_stroke_result")
 STEPS = (
     ("Reading the series", 6),
     ("Correcting motion", 28),
