@@ -15,6 +15,8 @@ NOISE_SHARE = 0.5
 """Largest added noise over the noise that is there."""
 MIDDLE_SHIFT = 2
 """Largest error of the midsagittal plane, in pixels."""
+FORGOTTEN_SHARE = 0.2
+"""Of the studies whose maps are withheld, so that a network given maps too still reads curves where noise spoils the maps."""
 
 
 def augment(batch: dict[str, torch.Tensor], rng: np.random.Generator, maps: int = 0) -> dict[str, torch.Tensor]:
@@ -47,6 +49,8 @@ def augment(batch: dict[str, torch.Tensor], rng: np.random.Generator, maps: int 
             curves = x[0] * float(np.exp(rng.normal(0, SCALE_SPREAD)))
             if rng.random() < 0.3:
                 curves = noisier(curves, x[1], float(rng.uniform(0, NOISE_SHARE)), rng)
+            if maps and rng.random() < FORGOTTEN_SHARE:
+                beside = torch.zeros_like(beside)
             one["x"] = torch.cat([torch.stack([curves, x[1]]), beside], dim=2)
         varied.append(one)
     return {key: torch.stack([one[key] for one in varied]) for key in batch}

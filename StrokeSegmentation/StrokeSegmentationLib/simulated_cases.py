@@ -52,10 +52,10 @@ class StudyPlan:
 
 BANDS_HU = (5.0, 8.0, 12.0, 20.0)
 STANDARD_PLAN = {
-    "train": StudyPlan({"lvo": 66, "non-lvo": 22, "none": 22}, levels=2),
+    "train": StudyPlan({"lvo": 210, "non-lvo": 55, "none": 85}, levels=2),
     "val": StudyPlan({"lvo": 7, "non-lvo": 2, "none": 3}, levels=2, least_core_ml=3.0),
     "test": StudyPlan(
-        {"lvo": 8, "non-lvo": 6, "none": 10},
+        {"lvo": 16, "non-lvo": 6, "none": 16},
         {"lvo": BANDS_HU, "non-lvo": (8.0,), "none": (5.0, 12.0)},
         wide_filter=True,
         least_core_ml=3.0,

@@ -1,10 +1,11 @@
 """Random studies to train and test on: everything that differs between patients, scanners and protocols is drawn anew each time.
 
 Heads, lesions and physics come from `CTPerfusionSuiteLib.phantoms`.  The shifted family is another simulator on purpose: residue
-functions, arterial curves and noise that no training study has.
+functions, arterial curves and noise that no training study has.  Training studies vary more widely than those for validation and
+test: what is wide enough to hold a clinic's scans need not be what two methods are compared on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,21 @@ from CTPerfusionSuiteLib.phantoms.random_brains import SMALLEST_LUMEN_PEAK_HU, h
 from .study_sources import BUILT_IN, BUILT_IN_SOURCES, StudySources, lesion_name, lesion_volume_ml
 
 STEP_S, FRAMES = (0.8, 3.0), (20, 60)
-NOISE_HU = (3.0, 20.0)
+NOISE_HU, TRAINING_NOISE_HU = (3.0, 20.0), (3.0, 22.0)
 LEAST_AIF_OVER_NOISE = 3.5
 """Arteries fainter than this against the noise of one voxel are found by nobody; such a study trains nothing."""
 FINE_MM = 1.2
+SLICE_MM = 5.0
+"""Training studies of thinner slices have as many more of them."""
 LVO_OCCLUSIONS = ("M1", "ICA-T")
 LVO_LESION_ML, SMALL_LESION_ML = (12.0, 250.0), (0.4, 12.0)
-RESIDUES = {"standard": ("exponential", "gamma", "linear"), "shifted": ("near-box", "lognormal")}
+TRAINING_PIXEL_MM, TRAINING_SLICE_MM = (1.5, 3.0), (3.5, 10.0)
+"""Networks see finer scans averaged to about these sizes (`voxel_blocks`)."""
+RESIDUES = {
+    "training": ("exponential", "wide-gamma", "gamma", "narrow-gamma", "linear"),
+    "standard": ("exponential", "gamma", "linear"),
+    "shifted": ("near-box", "lognormal"),
+}
 NOISE_KERNELS = {"standard": ("white", "soft"), "shifted": ("sharp",)}
 LESION_TRIES = 12
 
@@ -120,28 +129,37 @@ def draw_study(
         "lvo", "non-lvo" or "none".
     sources : StudySources
     noise_hu : tuple of float, optional
-        Noise levels; default `levels` of them, uniform in the logarithm from 3 to 20 HU.
+        Noise levels; default `levels` of them, uniform in the logarithm from 3 to 20 HU (training: 22).
     size, slices
-        Of the scan; pixels measure 1.8 to 2.6 mm at 96 x 96.
+        Of the scan; pixels measure 1.8 to 2.6 mm at 96 x 96.  Training studies show the same field with other voxels.
     """
     rng = np.random.default_rng(seed)
     family = "shifted" if split == "shifted" else "standard"
+    training = split == "train"
     traits: list[str] = []
     if noise_hu is None:
-        noise_hu = tuple(float(v) for v in np.exp(rng.uniform(*np.log(NOISE_HU), levels)))
-    bolus, aif_peak, lumen, peak_time = draw_bolus(rng, family, max(noise_hu))
+        noise_hu = tuple(float(v) for v in np.exp(rng.uniform(*np.log(TRAINING_NOISE_HU if training else NOISE_HU), levels)))
+    bolus, aif_peak, lumen, peak_time = draw_bolus(rng, family, max(noise_hu), training)
+    slice_mm = float(rng.uniform(*TRAINING_SLICE_MM)) if training else None
+    if training and slice_mm < SLICE_MM:
+        slices = round(slices * SLICE_MM / slice_mm)
     times, slabs, kept_s = draw_protocol(rng, peak_time, slices, traits)
     anatomy, head = draw_head(rng, split, sources)
     lesion, lesion_options = draw_lesion(rng, split, wanted, sources)
     fov = float(rng.uniform(172.0, 245.0)) if anatomy is None else float(rng.uniform(185.0, 245.0))
-    slice_mm = float(rng.choice([5.0, 5.0, 6.0, 8.0, 10.0]))
+    fov *= min(max(size) / 96.0, 1.0)
+    if training:
+        pixel_mm = np.exp(rng.uniform(*np.log(TRAINING_PIXEL_MM)))
+        size = tuple(4 * round(n * fov / max(size) / pixel_mm / 4) for n in size)
+    else:
+        slice_mm = float(rng.choice([5.0, 5.0, 6.0, 8.0, 10.0]))
     side = str(rng.choice(["left", "right"]))
     stenosis_share = 0.35 if wanted == "none" else 0.12
     stenosis = str(rng.choice(["left", "right"])) if rng.random() < stenosis_share else None
     options = BrainOptions(
         size=size,
         slices=slices,
-        fov_mm=fov * max(size) / 96.0 if max(size) < 96 else fov,
+        fov_mm=fov,
         slice_mm=slice_mm,
         times=times,
         slabs=slabs,
@@ -152,7 +170,7 @@ def draw_study(
         side=side,
         collaterals=str(rng.choice(["good", "moderate", "poor"])),
         texture=float(rng.uniform(0.08, 0.20)),
-        residue=str(rng.choice(RESIDUES[family])),
+        residue=str(rng.choice(RESIDUES["training" if training else family])),
         dispersion=float(rng.choice([0.0, rng.uniform(0.0, 0.35)])),
         aif_peak_hu=aif_peak,
         arterial_peak_hu=lumen,
@@ -176,8 +194,11 @@ def draw_study(
     return DrawnStudy(options, noise_hu, str(rng.choice(NOISE_KERNELS[family])), wanted, split, family, head, lesion, tuple(traits))
 
 
-def draw_bolus(rng: np.random.Generator, family: str, noise_hu: float):
-    """An arterial curve, the peak of the brightest arterial voxels and of the lumen (HU), and the time of the peak (s)."""
+def draw_bolus(rng: np.random.Generator, family: str, noise_hu: float, training: bool = False):
+    """An arterial curve, the peak of the brightest arterial voxels and of the lumen (HU), and the time of the peak (s).
+
+    For `training` width, tail and second pass of the curve are spread further than patients were seen to spread.
+    """
     percentile = rng.uniform(3.0, 97.0)
     aif_peak = float(np.exp(np.interp(percentile, (3.0, *boluses.PERCENTILES, 97.0), np.log((16.0, *boluses.AIF_PEAK_HU, 400.0)))))
     aif_peak = max(aif_peak, LEAST_AIF_OVER_NOISE * noise_hu * float(rng.uniform(1.0, 1.6)))
@@ -185,6 +206,9 @@ def draw_bolus(rng: np.random.Generator, family: str, noise_hu: float):
     lumen = max(venous / 0.8, SMALLEST_LUMEN_PEAK_HU, aif_peak / 0.92)
     if family == "standard":
         bolus = boluses.sample_bolus(rng, lumen)
+        if training:
+            width, tail, second = np.exp(rng.normal(0.0, (0.10, 0.25, 0.25)))
+            bolus = replace(bolus, scale=bolus.scale * width, tail=bolus.tail * tail, second_pass=bolus.second_pass * second)
         return bolus, aif_peak, lumen, bolus.peak_time_s
     width, lag = float(rng.uniform(2.5, 5.0)), float(rng.uniform(1.0, 5.0))
     center = float(rng.uniform(4.0 + 3.0 * width, 8.0 + 3.0 * width))

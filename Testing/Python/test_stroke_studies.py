@@ -18,7 +18,8 @@ SMALL = {"size": (64, 64), "slices": 5}
 
 def lying_still(drawn):
     """The same study without motion and on a coarse anatomy, quick to simulate."""
-    return replace(drawn, options=replace(drawn.options, motion=None, fine_mm=2.0, fov_mm=190.0, bottom_mm=None, slice_mm=8.0))
+    quick = {"fine_mm": 2.0, "fov_mm": 190.0, "size": SMALL["size"], "bottom_mm": None, "slice_mm": 8.0}
+    return replace(drawn, options=replace(drawn.options, motion=None, **quick))
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,13 @@ def test_a_folder_without_images_is_refused(tmp_path):
 def test_everything_that_differs_between_patients_and_scanners_is_drawn():
     drawn = [draw_study([8, n], "train", ("lvo", "non-lvo", "none")[n % 3]) for n in range(150)]
     noise = np.array([study.noise_hu[0] for study in drawn])
-    assert 3.0 <= noise.min() < 4.0 and 15.0 < noise.max() <= 20.0
-    assert abs(np.mean(np.log(noise)) - np.log(np.sqrt(60.0))) < 0.15
+    assert 3.0 <= noise.min() < 4.0 and 15.0 < noise.max() <= 22.0
+    assert abs(np.mean(np.log(noise)) - np.log(np.sqrt(66.0))) < 0.15
     options = [study.options for study in drawn]
+    pixels, fields = np.array([o.fov_mm / max(o.size) for o in options]), np.array([o.fov_mm for o in options])
+    assert 1.4 < pixels.min() < 1.7 and 2.7 < pixels.max() < 3.2 and fields.min() > 170 and fields.max() < 250
+    thickness, covered = np.array([o.slice_mm for o in options]), np.array([o.slice_mm * o.slices for o in options])
+    assert 3.5 <= thickness.min() < 4.0 and 9.0 < thickness.max() <= 10.0 and covered.min() > 35
     steps = [float(np.median(np.diff(o.slice_times[:, 0]))) for o in options]
     assert min(steps) < 1.0 and max(steps) > 2.4
     for o in options:
@@ -103,9 +108,9 @@ def test_the_shifted_simulator_has_nothing_of_the_one_that_is_trained_on():
         assert shifted.options.residue in RESIDUES["shifted"] and shifted.noise_kernel in NOISE_KERNELS["shifted"]
         assert isinstance(shifted.options.bolus, LaggedNormalBolus)
         trained = draw_study([2, n], "train", "lvo")
-        assert trained.options.residue in RESIDUES["standard"] and trained.noise_kernel in NOISE_KERNELS["standard"]
+        assert trained.options.residue in RESIDUES["training"] and trained.noise_kernel in NOISE_KERNELS["standard"]
         assert not isinstance(trained.options.bolus, LaggedNormalBolus)
-    assert not set(RESIDUES["standard"]) & set(RESIDUES["shifted"])
+    assert not set(RESIDUES["training"]) & set(RESIDUES["shifted"]) and set(RESIDUES["standard"]) <= set(RESIDUES["training"])
 
 
 def test_the_shifted_artery_rises_once_and_keeps_a_plateau():

@@ -19,11 +19,11 @@ from scipy.special import gammainc, gammaincc, ndtr
 from CTPerfusionSuiteLib.tracer_kinetics import Hematocrit, flow_scale
 
 GRID_STEP_S = 0.05
-RESIDUES = ("exponential", "linear", "box", "near-box", "gamma", "lognormal")
+GAMMA_SHAPES = {"gamma": 3.0, "wide-gamma": 1.6, "narrow-gamma": 6.0}
+"""Shapes of the gamma distribution of transit times: 1 is exponential, infinity a box."""
+RESIDUES = ("exponential", "linear", "box", "near-box", *GAMMA_SHAPES, "lognormal")
 NEAR_BOX_SHARPNESS = 8.0
 """Edge position over edge width of the near-box residue."""
-GAMMA_SHAPE = 3.0
-"""Shape of the gamma distribution of transit times: 1 is exponential, infinity a box."""
 LOGNORMAL_SPREAD = 0.6
 """Standard deviation of the logarithm of the transit times."""
 
@@ -52,8 +52,8 @@ def residue(shape: str, times, mtt: float) -> np.ndarray:
         q = NEAR_BOX_SHARPNESS
         width = mtt / ((1.0 + np.exp(-q)) * np.log1p(np.exp(q)))
         value = (1.0 + np.exp(-q)) / (1.0 + np.exp(np.minimum(u / width - q, 700.0)))
-    elif shape == "gamma":
-        value = gammaincc(GAMMA_SHAPE, GAMMA_SHAPE * u / mtt)
+    elif shape in GAMMA_SHAPES:
+        value = gammaincc(GAMMA_SHAPES[shape], GAMMA_SHAPES[shape] * u / mtt)
     elif shape == "lognormal":
         mu = np.log(mtt) - LOGNORMAL_SPREAD**2 / 2.0
         value = ndtr((mu - np.log(np.maximum(u, 1e-12))) / LOGNORMAL_SPREAD)
@@ -76,9 +76,10 @@ def residue_integral(shape: str, times, mtt: float) -> np.ndarray:
         q = NEAR_BOX_SHARPNESS
         width = mtt / ((1.0 + np.exp(-q)) * np.log1p(np.exp(q)))
         return (1.0 + np.exp(-q)) * width * (np.log1p(np.exp(q)) - np.logaddexp(0.0, q - t / width))
-    if shape == "gamma":
-        x = GAMMA_SHAPE * t / mtt
-        return t * gammaincc(GAMMA_SHAPE, x) + mtt * gammainc(GAMMA_SHAPE + 1.0, x)
+    if shape in GAMMA_SHAPES:
+        exponent = GAMMA_SHAPES[shape]
+        x = exponent * t / mtt
+        return t * gammaincc(exponent, x) + mtt * gammainc(exponent + 1.0, x)
     if shape == "lognormal":
         mu = np.log(mtt) - LOGNORMAL_SPREAD**2 / 2.0
         z = (np.log(np.maximum(t, 1e-12)) - mu) / LOGNORMAL_SPREAD
