@@ -76,7 +76,7 @@ def cut_to_brain(study, curves: bool = True, maps: bool = False, label=None, dty
     study : StudyInput or StudyCase
         Has curves (F, K, J, I), valid (F, K), maps (C, K, J, I) or None, brain, tissue and hemisphere (K, J, I).
     curves, maps : bool
-        Which of them the network reads.
+        Which of them the network reads.  One that reads both does without maps where a study has none.
     label : array (K, J, I) or None
     dtype : numpy type
         Of the curves and maps.
@@ -84,13 +84,14 @@ def cut_to_brain(study, curves: bool = True, maps: bool = False, label=None, dty
     Raises
     ------
     RequestRefused
-        Maps are asked for and the study was prepared without.
+        Maps alone are asked for and the study was prepared without.
     """
-    if maps and (study.maps is None or not len(study.maps)):
+    missing = study.maps is None or not len(study.maps)
+    if maps and missing and not curves:
         raise RequestRefused("this network reads maps and the study was prepared without them; prepare it with maps")
     box = brain_box(study.brain, study.hemisphere)
     cut_curves = box.cut(np.moveaxis(np.asarray(study.curves), 0, 1)) if curves else None
-    cut_maps = box.cut(np.asarray(study.maps)) if maps else None
+    cut_maps = box.cut(np.asarray(study.maps)) if maps and not missing else None
     tissue = box.cut(np.asarray(study.tissue)) > 0
     if cut_maps is not None:
         cut_maps = np.where(tissue, cut_maps, 0)

@@ -64,7 +64,7 @@ def _register_train(kinds) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared studies, or labeled studies of patients")
     parser.add_argument("--out_dir", type=Path, required=True, metavar="DIR", help="folder of the run: checkpoint, history, model")
     parser.add_argument("--config", type=Path, metavar="JSON", help="training options; those below replace its entries")
-    parser.add_argument("--network", metavar="KIND", help="4d, 4d-attention, 2d+time, 3d+time or maps-unet (default 4d)")
+    parser.add_argument("--network", metavar="KIND", help="4d, 4d-attention, 4d+maps, 3d+time, 2d+time or maps-unet (default 4d)")
     parser.add_argument("--minutes", type=positive, metavar="M", help="budget: minutes of the processor, or of the GPU's time")
     parser.add_argument("--steps", type=count, metavar="N", help="training steps, instead of a budget")
     parser.add_argument("--device", choices=DEVICES, help="default: a GPU where there is one")

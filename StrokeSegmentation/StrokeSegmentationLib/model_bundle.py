@@ -50,9 +50,14 @@ class StrokeModel:
     description: dict
 
     @property
-    def needs_maps(self) -> bool:
-        """Whether studies have to be prepared with maps."""
+    def reads_maps(self) -> bool:
+        """Whether studies are prepared with maps where that can be done."""
         return reads_maps(self.kind)
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether there is no result without maps: nothing else is read."""
+        return reads_maps(self.kind) and not reads_curves(self.kind)
 
 
 def write_bundle(

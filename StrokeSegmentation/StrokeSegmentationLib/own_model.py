@@ -53,14 +53,14 @@ def bundle_of_run(
 
 def _build(config: TrainingConfig, path: Path) -> dict:
     """Arguments of `build_network` for what was trained."""
-    from .networks import reads_curves, reads_maps
+    from .networks import MAPS, reads_curves, reads_maps
 
     build = {"kind": config.kind, "width": config.width, "slices": config.slices, "dropout": config.dropout}
     with np.load(path, allow_pickle=False) as stored:
         if reads_curves(config.kind):
             build["frames"] = int(stored["curves"].shape[0])
         if reads_maps(config.kind):
-            build["maps"] = int(stored["maps"].shape[0])
+            build["maps"] = int(stored["maps"].shape[0]) or MAPS
     return build
 
 

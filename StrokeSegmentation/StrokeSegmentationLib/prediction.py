@@ -71,7 +71,7 @@ def predict(
     Raises
     ------
     RequestRefused
-        The network reads maps and the study has none; or a GPU is demanded and there is none.
+        The network reads nothing but maps and the study has none; or a GPU is demanded and there is none.
     """
     from .training import training_device
 
@@ -99,7 +99,7 @@ def predict(
 def _mean_probabilities(network, stack: BrainStack, passes: int, device, whole: bool, both_sides: bool, seed: int, progress) -> np.ndarray:
     """Mean over passes and sides: float32 (3, K, rows, columns) of the box."""
     network.to(device).eval()
-    x = torch.from_numpy(network_array(stack))[None]
+    x = torch.from_numpy(network_array(stack, getattr(network, "maps", 0)))[None]
     total = torch.zeros((CLASSES, *stack.tissue.shape))
     sides = (False, True) if both_sides else (False,)
     rounds, done = max(passes, 1), 0

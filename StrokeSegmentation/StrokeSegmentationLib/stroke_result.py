@@ -22,6 +22,8 @@ from .training_cases import CORE, PENUMBRA
 from .training_range import outside_training
 
 REGIONS = ("hypoperfusion", "core", "penumbra")
+GRAVE = ("outside_training", "maps_refused")
+"""Codes of notes that are warnings."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,14 @@ def segment_stroke(
         Monte-Carlo dropout passes for the uncertainty; 0: none.
     device : {"auto", "cpu", "cuda"}
     with_maps : bool
-        Compute the threshold maps too, for comparison; a network that reads maps has them anyway.
+        Compute the threshold maps too, for comparison; a network that reads maps has them anyway, where they are not refused.
     overwrite : bool
         Undo motion in the values of `series` itself.
 
     Raises
     ------
     DataRefused, RequestRefused
-        As `PerfusionMapsLib.pipeline.analyze`; a missing artery is no reason where the network needs no maps.
+        As `PerfusionMapsLib.pipeline.analyze`; a missing artery is no reason where the network reads curves.
     """
     from .prediction import predict
 
@@ -105,15 +107,16 @@ def segment_stroke(
     mean_ct, header, times = study.mean.values, study.still.header, study.grid.slice_times
     source, notes = study.grid.time_source, list(found.notes)
     maps = None
-    if with_maps or model.needs_maps:
+    if with_maps or model.reads_maps:
         try:
             maps = analyze_prepared(study, request, steps)
         except DataRefused as refusal:
             if model.needs_maps:
                 raise
-            notes.append(("maps_refused", f"No threshold maps to compare with: {refusal}"))
+            alone = " and the network read the curves alone" if model.reads_maps else ""
+            notes.append(("maps_refused", f"There are no threshold maps to compare with{alone}: {refusal}"))
     del study
-    if model.needs_maps:
+    if model.reads_maps and maps is not None:
         found = with_result(found, maps)
     predicted = predict(model.network, found, passes, device, steps("network", "Segmenting"))
     fine = found.to_analysis_grid(predicted.probabilities)
@@ -143,7 +146,7 @@ def _metrics(label, hemisphere, voxel_ml: float, uncertainty, model, maps: Perfu
     simulated = bool(model.description.get("simulation_trained", True))
     flags = [{"code": "simulation_trained" if simulated else "user_trained", "severity": "warning", "message": origin(model.description)}]
     for code, message in notes:
-        flags.append({"code": code, "severity": "warning" if code == "outside_training" else "info", "message": message})
+        flags.append({"code": code, "severity": "warning" if code in GRAVE else "info", "message": message})
     if maps is not None:
         known = {flag["code"] for flag in flags}
         flags += [flag for flag in maps.metrics["qc"] if flag["code"] not in known]

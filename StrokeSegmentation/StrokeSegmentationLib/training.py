@@ -20,7 +20,7 @@ from .augmentation import augment
 from .checkpoints import load_state, save_state
 from .losses import segmentation_loss
 from .mjnet import MJNet
-from .networks import build_network, parameter_count, reads_curves, reads_maps
+from .networks import MAPS, build_network, parameter_count, reads_curves, reads_maps
 from .training_batches import StudyStore, order_of_studies
 from .training_config import TrainingConfig
 
@@ -125,7 +125,9 @@ def train(
     curves, maps = reads_curves(config.kind), reads_maps(config.kind)
     store, held_out = (StudyStore(some, curves, maps, config.memory_gb / 2) for some in (studies, validation))
     first = store.stack(0)
-    shape = ({"frames": first.curves.shape[1]} if curves else {}) | ({"maps": len(first.maps)} if maps else {})
+    shape = {"frames": first.curves.shape[1]} if curves else {}
+    if maps:
+        shape["maps"] = MAPS if first.maps is None else len(first.maps)
     network = build_network(config.kind, config.width, config.slices, dropout=config.dropout, **shape).to(device)
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(_weight_groups(network, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.99))

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from .brain_box import BrainStack, cut_to_brain
+from .study_input import MAP_SCALES
 
 
 class StudyStore:
@@ -53,24 +54,30 @@ class StudyStore:
             "x" float32 (B, 2, Z, F, J, I) or (B, C, Z, J, I); "label" int64 and "tissue" bool (B, Z, J, I).
         """
         stacks = [self.stack(number) for number in numbers]
+        maps = max((len(stack.maps) for stack in stacks if stack.maps is not None), default=len(MAP_SCALES)) if self.maps else 0
         size = tuple(max(stack.tissue.shape[axis] for stack in stacks) for axis in range(3))
         return {
-            "x": torch.from_numpy(np.stack([centered(network_array(stack), size) for stack in stacks])),
+            "x": torch.from_numpy(np.stack([centered(network_array(stack, maps), size) for stack in stacks])),
             "label": torch.from_numpy(np.stack([centered(stack.label, size) for stack in stacks]).astype(np.int64)),
             "tissue": torch.from_numpy(np.stack([centered(stack.tissue, size) for stack in stacks]) > 0),
         }
 
 
-def network_array(stack: BrainStack) -> np.ndarray:
-    """What the network is given of one study: float32 (2, Z, F, J, I), curves (then maps) and what counts; or maps (C, Z, J, I)."""
+def network_array(stack: BrainStack, maps: int = 0) -> np.ndarray:
+    """What the network is given of one study: float32 (2, Z, F, J, I), curves (then maps) and what counts; or maps (C, Z, J, I).
+
+    A network that reads `maps` beside curves gets zeros that do not count where the study has none.
+    """
     if stack.curves is None:
         return stack.maps.astype(np.float32)
     counts = stack.valid[:, :, None, None] * stack.tissue[:, None]
     curves = stack.curves
     if stack.maps is not None:
-        maps = np.moveaxis(stack.maps, 0, 1)
-        tissue = np.repeat(stack.tissue[:, None], maps.shape[1], axis=1)
-        curves, counts = np.concatenate([curves, maps], axis=1), np.concatenate([counts, tissue], axis=1)
+        given = np.moveaxis(stack.maps, 0, 1)
+        tissue = np.repeat(stack.tissue[:, None], given.shape[1], axis=1)
+        curves, counts = np.concatenate([curves, given], axis=1), np.concatenate([counts, tissue], axis=1)
+    elif maps:
+        curves, counts = (np.pad(part, ((0, 0), (0, maps), (0, 0), (0, 0))) for part in (curves, counts))
     return np.stack([curves.astype(np.float32), counts.astype(np.float32)])
 
 

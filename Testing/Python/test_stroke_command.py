@@ -119,6 +119,27 @@ def test_too_few_frames_are_refused_as_by_the_maps(small_study, model, tmp_path,
     assert "6 time points" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", ["4d+maps", "maps-unet"])
+def test_where_no_artery_is_found_curves_are_read_alone_and_a_network_of_maps_gives_up(kind, small_study, monkeypatch):
+    from CTPerfusionSuiteLib.errors import DataRefused
+    from StrokeSegmentationLib import stroke_result
+    from StrokeSegmentationLib.model_bundle import StrokeModel
+
+    def refuse(*_):
+        raise DataRefused("No artery was found.")
+
+    monkeypatch.setattr(stroke_result, "analyze_prepared", refuse)
+    model = StrokeModel(build_network(kind, 4, 3).eval(), kind, "tiny", "1", "", {})
+    if kind == "maps-unet":
+        with pytest.raises(DataRefused, match="No artery"):
+            stroke_result.segment_stroke(small_study.series, model, device="cpu")
+        return
+    metrics = stroke_result.segment_stroke(small_study.series, model, device="cpu").metrics
+    told = next(flag for flag in metrics["qc"] if flag["code"] == "maps_refused")
+    assert told["severity"] == "warning" and "curves alone" in told["message"] and "No artery" in told["message"]
+    assert metrics["threshold_maps"] is None and metrics["volumes_ml"]["hypoperfusion"] is not None
+
+
 def test_without_torch_the_command_says_what_to_install(small_dicom, model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert stroke("predict", "--dicom_dir", small_dicom, "--model", model, "--out_dir", tmp_path / "out") == 2

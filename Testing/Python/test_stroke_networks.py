@@ -214,6 +214,14 @@ def test_a_maps_network_without_maps_and_a_gpu_that_is_not_there_are_refused():
             predict(built(), case, device="cuda")
 
 
+def test_a_network_of_curves_and_maps_does_without_maps_where_no_artery_was_found():
+    case, network = toy_case(1), built("4d+maps")
+    withheld = predict(network, replace(case, maps=np.zeros_like(case.maps)), device="cpu").probabilities
+    without = predict(network, replace(case, maps=case.maps[:0]), device="cpu").probabilities
+    given = predict(network, case, device="cpu").probabilities
+    assert np.allclose(withheld, without, atol=1e-6) and not np.allclose(without, given, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     "options", [{"kind": "5d"}, {"kind": "4d", "slices": 4}, {"kind": "4d", "width": 0}, {"kind": "4d", "dropout": 1.0}]
 )
