@@ -60,7 +60,7 @@ class SeriesShown(Enum):
     ALL = "all"
 
     def label(self):
-        return {SeriesShown.ANALYZABLE: _("Analyzable"), SeriesShown.ALL: _("All series")}[self]
+        return {SeriesShown.ANALYZABLE: _("Series that a module analyzes"), SeriesShown.ALL: _("All series, with the reason")}[self]
 
 
 @parameterNodeWrapper
@@ -114,6 +114,7 @@ class CTPerfusionSuiteWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         self.initializeParameterNode()
+        self.parts.update()  # something may have been installed meanwhile
 
     def exit(self):
         self.setParameterNode(None)
@@ -225,7 +226,7 @@ class CTPerfusionSuiteTest(ScriptedLoadableModuleTest):
         with _TemporaryStudy("canon") as folder:
             entries = CTPerfusionSuiteLogic().worklist(folder)
         self.assertEqual(entries[0]["kind"], "brain perfusion")
-        self.assertEqual(entries[0]["module"], "PerfusionMaps")
+        self.assertEqual(entries[0]["modules"][0], "PerfusionMaps")
         self.assertGreater(len(entries), 3)
 
     def test_ADicomStudyIsLoadedAsOneSequenceWithItsTimes(self):

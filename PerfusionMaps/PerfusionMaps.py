@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Optional, Union
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Decimals, SingleStep, WithinRange, parameterNodeWrapper
@@ -18,7 +17,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 
 class PerfusionMaps(ScriptedLoadableModule):
@@ -127,158 +125,36 @@ class PerfusionMapsParameterNode:
     exportReport: bool = True
 
 
-class PerfusionMapsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: one section a file in PerfusionMapsLib.panel, all reading the parameter node."""
-
-    def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic, self.settings, self.sections, self.run = None, None, [], None
-        self._guiTag = None
+class PerfusionMapsWidget(ScriptedLoadableModuleWidget):
+    """The panel, made by PerfusionMapsLib.panel.maps_panel: one section a file, all reading the parameter node."""
 
     def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
+        super().setup()
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/PerfusionMaps.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = PerfusionMapsLogic()
+        from PerfusionMapsLib.panel.maps_panel import mapsPanel
 
-        from PerfusionMapsLib.panel.edit_section import EditSection
-        from PerfusionMapsLib.panel.export_section import ExportSection
-        from PerfusionMapsLib.panel.folder_loading import FolderLoading
-        from PerfusionMapsLib.panel.inputs_section import InputsSection
-        from PerfusionMapsLib.panel.metrics_section import MetricsSection
-        from PerfusionMapsLib.panel.results_section import ResultsSection
-        from PerfusionMapsLib.panel.vessels_section import VesselsSection
-
-        self.results, self.metrics = ResultsSection(self, self.ui), MetricsSection(self, self.ui)
-        self.vessels = VesselsSection(self, self.ui)
-        self.sections = [section(self, self.ui) for section in (InputsSection, FolderLoading, EditSection, ExportSection)]
-        self.sections += [self.vessels, self.results, self.metrics]
-        self.ui.applyButton.clicked.connect(self.onApply)
-        slicer.app.aboutToQuit.connect(self.onQuit)
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
-        self.addObserver(scene, scene.StartSaveEvent, self.onSceneStartSave)
-        for event in (scene.EndCloseEvent, scene.EndImportEvent):
-            self.addObserver(scene, event, self.onSceneCame)
-        self.initializeParameterNode()
+        self.panel = mapsPanel(self)
 
     def cleanup(self):
-        if self.run is not None:
-            self.run.cancel(quietly=True)
-        self.setSettings(None)
-        for section in self.sections:
-            section.cleanup()
-        slicer.app.aboutToQuit.disconnect(self.onQuit)
-        self.removeObservers()
+        self.panel.cleanup()
 
     def enter(self):
-        self.initializeParameterNode()
+        self.panel.enter()
 
     def exit(self):
-        self.setSettings(None)
+        self.panel.exit()
 
     def onReload(self):
         """Reload the module's library too, not the module file alone."""
-        import sys
+        from CTPerfusionSuiteLib.panel.analysis_panel import forgetLibrary
 
-        for name in [name for name in sys.modules if name.partition(".")[0] == "PerfusionMapsLib"]:
-            del sys.modules[name]
+        forgetLibrary("PerfusionMapsLib")
         super().onReload()
         slicer.util.getModuleWidget(self.moduleName).enter()
-
-    def onSceneStartClose(self, caller, event):
-        self.stopRun()
-        self.setSettings(None)
-
-    def onSceneStartImport(self, caller, event):
-        # A bound node selector would wipe node parameters that are being read.
-        self.setSettings(None)
-
-    def onSceneStartSave(self, caller, event):
-        self.results.flush()
-
-    def onSceneCame(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def initializeParameterNode(self):
-        self.setSettings(self.logic.getParameterNode())
-
-    def setSettings(self, settings):
-        """Observe and show another parameter node; None lets go of the present one."""
-        if self.settings is not None:
-            self.results.flush()
-            self.settings.disconnectGui(self._guiTag)
-            self.removeObserver(self.settings.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onSettings)
-        self.settings = settings
-        if settings is not None:
-            self._guiTag = settings.connectGui(self.ui)
-            self.addObserver(settings.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onSettings)
-        for section in self.sections:
-            section.settingsChanged()
-        self.onSettings()
-
-    def onSettings(self, caller=None, event=None):
-        if self.settings is not None:
-            for section in self.sections:
-                section.update()
-        self.updateApply()
-
-    def updateApply(self):
-        """Apply, Cancel, or a tooltip that says what is missing."""
-        missing = self.logic.whatIsMissing(self.settings) if self.settings is not None else ""
-        ending = self.run is not None and self.run.canceled
-        self.ui.applyButton.text = _("Canceling...") if ending else _("Cancel") if self.run else _("Apply")
-        self.ui.progressBar.setVisible(self.run is not None)
-        self.ui.applyButton.enabled = not ending and (self.run is not None or missing is None)
-        ready = _("Compute the maps in the background (about a minute); the window stays usable.")
-        self.ui.applyButton.toolTip = _("Stop the analysis; nothing is kept of it.") if self.run else missing or ready
-
-    def say(self, text):
-        """One sentence under the Apply button."""
-        self.ui.statusLabel.text = text[:1].upper() + text[1:]
-
-    def onApply(self, *arguments):
-        if self.run is not None:
-            self.run.cancel()
-            self.updateApply()
-            return
-        self.run = self.logic.start(self.settings, self.onProgress, self.onEnd)
-        self.ui.progressBar.value = 0
-        self.say(_("Starting"))
-        self.updateApply()
-
-    def onProgress(self, title, fraction):
-        self.ui.progressBar.value = round(100 * fraction)
-        self.say(title)
-
-    def onEnd(self, resultNode, message):
-        """The run is over: with a result, a refusal, or (no message) a cancel."""
-        from PerfusionMapsLib.mrml_study_memory import MAPS_MEMORY, carrier
-
-        run, self.run = self.run, None
-        self.ui.progressBar.value = 100 if resultNode is not None else 0
-        self.say(message or (_("Done. Research use only.") if resultNode is not None else _("Canceled; nothing was kept.")))
-        if resultNode is not None:
-            settings, study = self.settings or self.logic.getParameterNode(), carrier(run.inputNode)
-            if carrier(settings.inputNode) is study:
-                settings.result = resultNode
-            else:
-                MAPS_MEMORY.rememberResult(study, resultNode)
-                self.say(_("The maps of {study} are ready; choose its series to see them.").format(study=run.name))
-        self.updateApply()
-
-    def stopRun(self):
-        if self.run is not None:
-            self.run.cancel()
-
-    def onQuit(self):
-        if self.run is not None:
-            self.run.stopNow()
 
 
 class PerfusionMapsLogic(ScriptedLoadableModuleLogic):
@@ -295,7 +171,7 @@ class PerfusionMapsLogic(ScriptedLoadableModuleLogic):
 
     def start(self, settings, onProgress, onEnd):
         """Begin an analysis that reports through callbacks; the `AnalysisRun`, which can be canceled."""
-        from PerfusionMapsLib.panel.analysis_run import AnalysisRun
+        from CTPerfusionSuiteLib.panel.analysis_run import AnalysisRun
         from PerfusionMapsLib.panel.maps_analysis import MAPS
 
         return AnalysisRun(MAPS, settings, onProgress, onEnd)
@@ -308,16 +184,40 @@ class PerfusionMapsLogic(ScriptedLoadableModuleLogic):
         ValueError
             With one sentence, when the data or the request are refused.
         """
-        from PerfusionMapsLib.panel.analysis_run import runToEnd
+        from CTPerfusionSuiteLib.panel.analysis_run import runToEnd
 
         return runToEnd(self, settings)
 
+    def startRegistration(self, resultNode, anatomy, onProgress, onEnd):
+        """Begin to register an anatomical image to a result; a `BackgroundWork`, which can be canceled."""
+        from PerfusionMapsLib.panel.anatomy_section import AnatomyRegistration
+
+        return AnatomyRegistration(resultNode, anatomy, onProgress, onEnd)
+
+    def registerAnatomy(self, resultNode, anatomy):
+        """Register an anatomical image to a result, which keeps it as an image on its grid."""
+        from CTPerfusionSuiteLib.panel.analysis_run import waitFor
+
+        return waitFor(lambda *callbacks: self.startRegistration(resultNode, anatomy, *callbacks))
+
+    def startSaving(self, resultNode, folder, report, onProgress, onEnd):
+        """Begin to write a result folder into `folder`; a `BackgroundWork`, which can be canceled."""
+        from PerfusionMapsLib.panel.export_section import SavingResult
+
+        return SavingResult(resultNode, folder, report, onProgress, onEnd)
+
+    def saveResult(self, resultNode, folder, report=True):
+        """Write a result folder into `folder`, named after the result; its path."""
+        from CTPerfusionSuiteLib.panel.analysis_run import waitFor
+
+        return waitFor(lambda *callbacks: self.startSaving(resultNode, folder, report, *callbacks))
+
     def openResult(self, folder, name=None, neighbor=None):
         """Load a result folder; returns the result's node."""
-        from CTPerfusionSuiteLib.panel.stepwise import toTheEnd
+        from CTPerfusionSuiteLib.progress import to_the_end
         from PerfusionMapsLib.mrml_result import loadingResult
 
-        return toTheEnd(loadingResult(folder, name or f"{Path(folder).name} perfusion", neighbor))
+        return to_the_end(loadingResult(folder, name or f"{Path(folder).name} perfusion", neighbor))
 
     def moveThresholds(self, resultNode, tmax, rcbf):
         """Core and penumbra of a result at other thresholds (seconds, fraction); returns the metrics document."""
@@ -330,7 +230,7 @@ class PerfusionMapsLogic(ScriptedLoadableModuleLogic):
 
 
 class PerfusionMapsTest(ScriptedLoadableModuleTest):
-    """A user's story: load a study, compute maps, move a threshold, choose an own artery, save and reopen the scene."""
+    """A user's story: compute maps, move a threshold, register an anatomy, choose an own artery, save and reopen."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
@@ -359,14 +259,19 @@ class PerfusionMapsTest(ScriptedLoadableModuleTest):
         narrow = self.logic.moveThresholds(node, 8.0, 0.30)["volumes_ml"]["hypoperfusion"]
         self.assertLess(narrow, metrics["volumes_ml"]["hypoperfusion"])
 
+        self.delayDisplay("Register an anatomical image to the result")
+        self.logic.registerAnatomy(node, node.GetNodeReference("images.baseline"))
+        self.assertIsNotNone(node.GetNodeReference("images.anatomy"))
+
         self.delayDisplay("Choose another artery")
         settings.aifSource, settings.aifCandidate, settings.keepResults = VesselSource.CANDIDATE, 2, True
         other = self.logic.process(settings)
         self.assertEqual(json.loads(other.GetText())["provenance"]["vessels"]["aif_source"], "mask")
         firstName, otherName = node.GetName(), other.GetName()
 
-        self.delayDisplay("Save and reopen the scene")
+        self.delayDisplay("Save the result and the scene, and reopen it")
         folder = slicer.util.tempDirectory("PerfusionMapsTest")
+        self.assertTrue((self.logic.saveResult(node, folder, report=False) / "metrics.json").is_file())
         path = str(Path(folder) / "study.mrb")
         self.assertTrue(slicer.util.saveScene(path))
         slicer.mrmlScene.Clear()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Optional, Union
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Decimals, SingleStep, WithinRange, parameterNodeWrapper
@@ -19,7 +18,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 
 class StrokeSegmentation(ScriptedLoadableModule):
@@ -83,159 +81,36 @@ class StrokeSegmentationParameterNode:
     showThresholds: bool = False
 
 
-class StrokeSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: one section a file in StrokeSegmentationLib.panel, all reading the parameter node."""
-
-    def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic, self.settings, self.sections, self.run = None, None, [], None
-        self._guiTag = None
+class StrokeSegmentationWidget(ScriptedLoadableModuleWidget):
+    """The panel, made by StrokeSegmentationLib.panel.stroke_panel: one section a file, all reading the parameter node."""
 
     def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
+        super().setup()
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/StrokeSegmentation.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = StrokeSegmentationLogic()
+        from StrokeSegmentationLib.panel.stroke_panel import strokePanel
 
-        from PerfusionMapsLib.panel.folder_loading import FolderLoading
-        from PerfusionMapsLib.panel.inputs_section import InputsSection
-        from PerfusionMapsLib.panel.result_opening import ResultOpening
-        from StrokeSegmentationLib.mrml_stroke_readiness import STROKE_MEMORY
-        from StrokeSegmentationLib.panel.model_section import ModelSection
-        from StrokeSegmentationLib.panel.results_section import ResultsSection
-        from StrokeSegmentationLib.panel.stroke_analysis import STROKE
-        from StrokeSegmentationLib.panel.torch_section import TorchSection
-
-        self.results, self.models = ResultsSection(self, self.ui), ModelSection(self, self.ui)
-        self.sections = [TorchSection(self, self.ui), InputsSection(self, self.ui, STROKE_MEMORY), FolderLoading(self, self.ui)]
-        self.sections += [self.models, self.results, ResultOpening(self, self.ui, self.ui.openingLabel, STROKE)]
-        self.ui.applyButton.clicked.connect(self.onApply)
-        self.ui.openMapsButton.clicked.connect(self.onOpenMaps)
-        slicer.app.aboutToQuit.connect(self.onQuit)
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
-        for event in (scene.EndCloseEvent, scene.EndImportEvent):
-            self.addObserver(scene, event, self.onSceneCame)
-        self.initializeParameterNode()
+        self.panel = strokePanel(self)
 
     def cleanup(self):
-        if self.run is not None:
-            self.run.cancel(quietly=True)
-        self.setSettings(None)
-        for section in self.sections:
-            section.cleanup()
-        slicer.app.aboutToQuit.disconnect(self.onQuit)
-        self.removeObservers()
+        self.panel.cleanup()
 
     def enter(self):
-        self.initializeParameterNode()
+        self.panel.enter()
 
     def exit(self):
-        self.setSettings(None)
+        self.panel.exit()
 
     def onReload(self):
         """Reload the module's library too, not the module file alone."""
-        import sys
+        from CTPerfusionSuiteLib.panel.analysis_panel import forgetLibrary
 
-        for name in [name for name in sys.modules if name.partition(".")[0] == "StrokeSegmentationLib"]:
-            del sys.modules[name]
+        forgetLibrary("StrokeSegmentationLib")
         super().onReload()
         slicer.util.getModuleWidget(self.moduleName).enter()
-
-    def onSceneStartClose(self, caller, event):
-        self.stopRun()
-        self.setSettings(None)
-
-    def onSceneStartImport(self, caller, event):
-        # A bound node selector would wipe node parameters that are being read.
-        self.setSettings(None)
-
-    def onSceneCame(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def initializeParameterNode(self):
-        self.setSettings(self.logic.getParameterNode())
-
-    def setSettings(self, settings):
-        """Observe and show another parameter node; None lets go of the present one."""
-        if self.settings is not None:
-            self.settings.disconnectGui(self._guiTag)
-            self.removeObserver(self.settings.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onSettings)
-        self.settings = settings
-        if settings is not None:
-            self._guiTag = settings.connectGui(self.ui)
-            self.addObserver(settings.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onSettings)
-        for section in self.sections:
-            section.settingsChanged()
-        self.onSettings()
-
-    def onSettings(self, caller=None, event=None):
-        if self.settings is not None:
-            for section in self.sections:
-                section.update()
-        self.updateApply()
-
-    def updateApply(self):
-        """Apply, Cancel, or a tooltip that says what is missing."""
-        missing = self.logic.whatIsMissing(self.settings, self.models.models) if self.settings is not None else ""
-        ending = self.run is not None and self.run.canceled
-        self.ui.applyButton.text = _("Canceling...") if ending else _("Cancel") if self.run else _("Apply")
-        self.ui.progressBar.setVisible(self.run is not None)
-        self.ui.applyButton.enabled = not ending and (self.run is not None or missing is None)
-        ready = _("Segment penumbra and core in the background (about a minute); the window stays usable.")
-        self.ui.applyButton.toolTip = _("Stop the run; nothing is kept of it.") if self.run else missing or ready
-
-    def say(self, text):
-        """One sentence under the Apply button."""
-        self.ui.statusLabel.text = text[:1].upper() + text[1:]
-
-    def onApply(self, *arguments):
-        if self.run is not None:
-            self.run.cancel()
-            self.updateApply()
-            return
-        self.run = self.logic.start(self.settings, self.onProgress, self.onEnd)
-        self.ui.progressBar.value = 0
-        self.say(_("Starting"))
-        self.updateApply()
-
-    def onProgress(self, title, fraction):
-        self.ui.progressBar.value = round(100 * fraction)
-        self.say(title)
-
-    def onEnd(self, resultNode, message):
-        """The run is over: with a result, a refusal, or (no message) a cancel."""
-        from PerfusionMapsLib.mrml_study_memory import carrier
-        from StrokeSegmentationLib.mrml_stroke_readiness import STROKE_MEMORY
-
-        run, self.run = self.run, None
-        self.ui.progressBar.value = 100 if resultNode is not None else 0
-        done = _("Done. Simulation-trained, research only.") if resultNode is not None else _("Canceled; nothing was kept.")
-        self.say(message or done)
-        if resultNode is not None:
-            settings, study = self.settings or self.logic.getParameterNode(), carrier(run.inputNode)
-            if carrier(settings.inputNode) is study:
-                settings.result = resultNode
-            else:
-                STROKE_MEMORY.rememberResult(study, resultNode)
-                self.say(_("The segmentation of {study} is ready; choose its series to see it.").format(study=run.name))
-        self.updateApply()
-
-    def onOpenMaps(self, *arguments):
-        self.results.openMaps()
-
-    def stopRun(self):
-        if self.run is not None:
-            self.run.cancel()
-
-    def onQuit(self):
-        if self.run is not None:
-            self.run.stopNow()
 
 
 class StrokeSegmentationLogic(ScriptedLoadableModuleLogic):
@@ -253,7 +128,7 @@ class StrokeSegmentationLogic(ScriptedLoadableModuleLogic):
 
     def start(self, settings, onProgress, onEnd):
         """Begin a run that reports through callbacks; the `AnalysisRun`, which can be canceled."""
-        from PerfusionMapsLib.panel.analysis_run import AnalysisRun
+        from CTPerfusionSuiteLib.panel.analysis_run import AnalysisRun
         from StrokeSegmentationLib.panel.stroke_analysis import STROKE
 
         return AnalysisRun(STROKE, settings, onProgress, onEnd)
@@ -266,16 +141,16 @@ class StrokeSegmentationLogic(ScriptedLoadableModuleLogic):
         ValueError
             With one sentence, when the data or the request are refused.
         """
-        from PerfusionMapsLib.panel.analysis_run import runToEnd
+        from CTPerfusionSuiteLib.panel.analysis_run import runToEnd
 
         return runToEnd(self, settings)
 
     def openResult(self, folder, name=None, neighbor=None):
         """Load a result folder; returns the result's node."""
-        from CTPerfusionSuiteLib.panel.stepwise import toTheEnd
+        from CTPerfusionSuiteLib.progress import to_the_end
         from StrokeSegmentationLib.mrml_stroke_result import loadingStroke
 
-        return toTheEnd(loadingStroke(folder, name or f"{Path(folder).name} stroke", neighbor))
+        return to_the_end(loadingStroke(folder, name or f"{Path(folder).name} stroke", neighbor))
 
     def metrics(self, resultNode):
         """The metrics document of a result: volumes of the network and of the thresholds, their overlap, quality flags."""

@@ -19,13 +19,16 @@ from StrokeSegmentationLib.lesion_labels import label_from_probabilities
 from StrokeSegmentationLib.networks import build_network, parameter_count
 from StrokeSegmentationLib.own_model import bundle_of_run
 from StrokeSegmentationLib.prediction import predict
-from StrokeSegmentationLib.training import BEST, CONFIG, HISTORY, TrainingResult
+from StrokeSegmentationLib.run_folder import BEST, CONFIG, HISTORY, RUN, RunFacts, facts_of_run
+from StrokeSegmentationLib.training import TrainingResult, best_dice
 from StrokeSegmentationLib.training_cases import list_cases, load_case
 from StrokeSegmentationLib.training_config import read_config
 
 MARGINS = {"5 HU": 0.15, "12 HU": 0.30, "20 HU": 0.30}
 """By how much 1 - Dice has to be lower than that of the threshold maps, penumbra and core of large-vessel occlusions."""
 MOST_FALSE_ML, MOST_WITH_ANY = 5.0, 0.10
+LEAST_STUDIES = 30
+"""Of strokes of a large vessel; fewer say nothing."""
 FAILURES = 4
 CONTEXT = (
     "Published figures on patients, as context only and never to be compared with simulated ones: 4D mJ-Net Dice .53 penumbra and .23 "
@@ -34,15 +37,15 @@ CONTEXT = (
 
 
 def trained_network(run: Path) -> TrainingResult:
-    """What a run left in its folder."""
+    """What a run left in its folder; a rival may be one that does not say which studies it learned from."""
     config = read_config(run / CONFIG)
     network = build_network(config.kind, config.width, config.slices, dropout=config.dropout).eval()
     load_weights(network, run / BEST, f"'{run.name}'")
     with open(run / HISTORY, newline="", encoding="utf-8") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    scores = [np.nanmean([row["dice_penumbra"], row["dice_core"]]) for row in rows]
     steps, minutes = int(rows[-1]["step"]), rows[-1]["minutes"]
-    return TrainingResult(network, float(max(scores)), steps, minutes, parameter_count(network), "CPU", "", rows)
+    facts = facts_of_run(run) or RunFacts((), ())
+    return TrainingResult(network, best_dice(rows), steps, minutes, parameter_count(network), facts, "", rows)
 
 
 def score(name: str, network, data: Path, split: str) -> Evaluation:
@@ -63,7 +66,8 @@ def recommendation(evaluation: Evaluation, name: str) -> str:
     kept = [row["reduction"] >= MARGINS[row["band"]] for row in rows if row["band"] in MARGINS]
     free = next(row for row in stroke_free_table(evaluation) if row["method"] == name and row["split"] == "test")
     quiet = free["p95_ml"] < MOST_FALSE_ML and free["any_lesion"] <= MOST_WITH_ANY
-    return "network" if quiet and kept and all(kept) else "maps"
+    enough = len(evaluation.some(method=name, split="test", group="lvo")) >= LEAST_STUDIES
+    return "network" if enough and quiet and kept and all(kept) else "maps"
 
 
 def failure_picture(path: Path, network) -> bytes:
@@ -97,6 +101,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="model folder; its last part is the model's name")
     parser.add_argument("--minutes-each", default="", help="said in the card of the rivals' budget")
     options = parser.parse_args()
+    if facts_of_run(options.runs / options.chosen) is None:
+        parser.error(f"the run '{options.chosen}' has no {RUN} that names the studies it learned from")
     results = {name: trained_network(options.runs / name) for name in [options.chosen, *filter(None, options.rivals.split(","))]}
     evaluations = {
         split: together([score(name, result.network, options.data, split) for name, result in results.items()])
@@ -120,8 +126,9 @@ def pack(options: argparse.Namespace, result: TrainingResult, evaluations: dict[
     budget = f"Rivals were trained with equal budgets of {options.minutes_each}." if options.minutes_each else ""
     card = "\n".join([
         "## What was measured",
-        f"'{options.chosen}' is this model; 'maps' are the threshold maps of CT Perfusion Maps with their default filter, 'maps, wide "
-        f"filter' with an 8 mm one, on the same studies and the same tissue. {budget} By these figures this model is {words}.",
+        f"'{options.chosen}' is this model; 'maps' are the threshold maps of CT Perfusion Maps with their default filter (5 mm), 'maps, "
+        "3.5 mm' and so on with other widths, on the same studies and the same tissue; in each noise band the model is held against the "
+        f"best of them. No study shows a lesion or an anatomy of the training. {budget} By these figures this model is {words}.",
         *pages,
         "## Where it fails",
         "The test studies with the least overlap, and the stroke-free one with the largest false volume.",
@@ -130,9 +137,8 @@ def pack(options: argparse.Namespace, result: TrainingResult, evaluations: dict[
         CONTEXT,
         "",
     ])
-    studies, validation = (list_cases(options.data, split) for split in ("train", "val"))
     config = read_config(options.runs / options.chosen / CONFIG)
-    folder = bundle_of_run(options.out, config, result, studies, validation, advice, card, pictures)
+    folder = bundle_of_run(options.out, config, result, options.data, advice, card, pictures)
     print(f"  {folder}: {sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 1e6:.1f} MB, recommended: {advice}")
 
 

@@ -22,8 +22,20 @@ def running_slicer_host():
 def slicer_host(running_slicer_host):
     """The running host with an empty scene; fails the test if a slot raised an exception it did not expect."""
     host = running_slicer_host
-    host.reset()
+    _reset(host)
     yield host
     errors = list(host.slot_errors)
-    host.reset()
+    _reset(host)
     assert not errors, f"exceptions in slots: {errors}"
+
+
+def _reset(host):
+    """Empty scene, default layout, nothing pending."""
+    import slicer
+
+    slicer.mrmlScene.Clear()
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    slicer.util.setSliceViewerLayers(background=None, foreground=None, label=None)
+    host.application._testing = True
+    for left_over in (host.slot_errors, host.dialogs, host.answers):
+        left_over.clear()

@@ -42,7 +42,7 @@ def rewrite(module: str) -> None:
     resources = sorted(
         p.relative_to(folder).as_posix()
         for p in [*(folder / "Resources").rglob("*"), *(folder / f"{module}Lib").rglob("*")]
-        if p.suffix in {".html", ".ui", ".png", ".svg", ".json", ".csv", ".txt", ".md", ".pt"}
+        if p.suffix in {".html", ".ui", ".png", ".svg", ".json", ".csv", ".txt", ".md", ".pt"} or p.name == "LICENSE"
     )
     text = TEMPLATE.format(module=module, scripts="\n".join(f"  {s}" for s in scripts), resources="\n".join(f"  {r}" for r in resources))
     (folder / "CMakeLists.txt").write_text(text, encoding="utf-8", newline="\n")

@@ -24,8 +24,10 @@ if not __package__:
 COMMANDS = {
     "maps": ("PerfusionMapsLib.commands", "brain CT perfusion to maps, core and penumbra, and a report"),
     "compare": ("PerfusionMapsLib.compare_commands", "agreement of two results, or of a result with reference maps"),
+    "report": ("PerfusionMapsLib.report_command", "a result folder written anew, at other thresholds, with its report"),
     "worklist": ("CTPerfusionSuiteLib.dicom.worklist_command", "what the CT series of a folder are good for"),
     "sequence": ("CTPerfusionSuiteLib.dicom.sequence_command", "a dynamic CT series from DICOM as .seq.nrrd"),
+    "register": ("CTPerfusionSuiteLib.registration_command", "an anatomical image registered to the mean CT of a result"),
     "stroke": ("StrokeSegmentationLib.commands", "penumbra and core straight from the 4-D series, by a trained network"),
     "phantom": ("CTPerfusionSuiteLib.phantoms.commands", "write a simulated study with its truth"),
     "doctor": ("CTPerfusionSuiteLib.doctor", "what is installed, what is missing, versions"),

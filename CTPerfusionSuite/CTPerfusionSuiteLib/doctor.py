@@ -17,8 +17,8 @@ PARTS = (
     ("openjpeg", "pylibjpeg-openjpeg", "JPEG 2000 compressed DICOM: pip install ctperfusionsuite[dicom]"),
     ("libjpeg", "pylibjpeg-libjpeg", "JPEG compressed DICOM: pip install ctperfusionsuite[dicom]"),
     ("pyjpegls", "pyjpegls", "JPEG-LS compressed DICOM: pip install ctperfusionsuite[dicom]"),
-    ("torch", "torch", "learned models: pip install ctperfusionsuite[learn]"),
-    ("monai", "monai", "learned models: pip install ctperfusionsuite[learn]"),
+    ("torch", "torch", "segmentation by networks: pip install ctperfusionsuite[learn]"),
+    ("monai", "monai", "training of the network on maps: pip install ctperfusionsuite[learn]"),
     ("distributed", "distributed", "cohorts on a cluster: pip install ctperfusionsuite[cluster]"),
 )
 """(import name, distribution, what it is for)."""
@@ -47,7 +47,8 @@ MODULE_PARTS = {
     ),
     "StrokeSegmentation": (
         *_NEEDED,
-        ("torch", "networks", True),
+        ("torch", "segmentation by networks", True),
+        ("monai", "training of the network on maps (ctperfusion stroke train)", False),
         ("matplotlib", "pictures of the report", False),
         ("jinja2", "page of the report", False),
         *_IMAGES,

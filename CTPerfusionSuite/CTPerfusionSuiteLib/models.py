@@ -22,6 +22,8 @@ MAX_FILES, MAX_BYTES = 200, 2 * 1024**3
 """More than this is no model of ours, or an archive made to fill the disk."""
 _KINDS = {".json", ".yaml", ".yml", ".md", ".txt", ".pt", ".safetensors", ".onnx", ".csv", ".png"}
 """Suffixes of what a model may hold: text, weights, pictures; no programs."""
+_LICENSE = "LICENSE"
+"""A text without a suffix, as MONAI's bundles have it."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -91,7 +93,8 @@ def read_model(folder, compare: bool = True) -> Model:
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
     card = files[CARD].read_text(encoding="utf-8", errors="replace") if CARD in files and not files[CARD].is_symlink() else ""
     faults = [f"{path} is a link" for path, place in files.items() if place.is_symlink()]
-    faults += [f"{path} is of a kind models do not hold" for path in sorted(files) if Path(path).suffix.lower() not in _KINDS]
+    strange = [path for path in sorted(files) if Path(path).suffix.lower() not in _KINDS and path != _LICENSE]
+    faults += [f"{path} is of a kind models do not hold" for path in strange]
     if not card.strip():
         faults.append(f"the model card {CARD} is missing or empty")
     if not any(PurePosixPath(path).parts[:1] == ("models",) for path in sums):

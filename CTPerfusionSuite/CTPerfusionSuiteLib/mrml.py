@@ -3,6 +3,8 @@
 Slicer's matrices are RAS, the suite's are LPS.  Nothing here needs a window.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import slicer
 import vtk
@@ -51,14 +53,39 @@ def geometryOf(volumeNode) -> Geometry:
         raise DataRefused(f"the volume '{volumeNode.GetName()}' has no voxels; choose one that holds an image")
     ijkToRas = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(ijkToRas)
-    matrix = _LPS_OF_RAS @ np.array([[ijkToRas.GetElement(row, column) for column in range(4)] for row in range(4)])
+    return _geometry(volumeNode, _LPS_OF_RAS @ _array(ijkToRas))
+
+
+def geometryBeside(volumeNode, otherNode) -> Geometry:
+    """The grid of a volume node as another one sees it from below its own transforms: both nodes' transforms count.
+
+    Raises
+    ------
+    DataRefused
+        As `geometryOf`, and where a transform between them bends.
+    """
+    geometry, own, other = geometryOf(volumeNode), volumeNode.GetParentTransformNode(), otherNode.GetParentTransformNode()
+    if own is other:
+        return geometry
+    between = vtk.vtkMatrix4x4()
+    if not slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(own, other, between):
+        raise DataRefused(f"the volume '{volumeNode.GetName()}' lies under a transform that bends it; harden the transform first")
+    return _geometry(volumeNode, _LPS_OF_RAS @ _array(between) @ _LPS_OF_RAS @ geometry.matrix)
+
+
+def _array(matrix) -> np.ndarray:
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+def _geometry(volumeNode, matrix: np.ndarray) -> Geometry:
+    """A grid from voxel indices to LPS mm, refused where its axes are not at right angles."""
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     direction = matrix[:3, :3] / spacing
     if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
         raise DataRefused(
             f"the axes of the volume '{volumeNode.GetName()}' are not at right angles; harden its transform onto a regular grid first"
         )
-    return Geometry(image.GetDimensions(), tuple(spacing), tuple(matrix[:3, 3]), tuple(map(tuple, direction)))
+    return Geometry(volumeNode.GetImageData().GetDimensions(), tuple(spacing), tuple(matrix[:3, 3]), tuple(map(tuple, direction)))
 
 
 def setGeometry(volumeNode, geometry: Geometry) -> None:
@@ -262,14 +289,29 @@ def placeBeside(nodes, neighbor, folderName: str) -> int:
     return folder
 
 
-def removeWithFolder(nodes) -> None:
-    """Remove nodes from the scene, and the subject hierarchy folder they lay in when it is empty then."""
+def removingWithFolder(nodes) -> Iterator[None]:
+    """Remove nodes from the scene one after the other, and the subject hierarchy folder they lay in when it is empty then.
+
+    A node that has gone meanwhile is passed over.
+    """
     scene, hierarchy = slicer.mrmlScene, slicer.mrmlScene.GetSubjectHierarchyNode()
     folders = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in nodes if hierarchy.GetItemByDataNode(node)}
     for node in nodes:
+        if node.GetScene() is None:
+            continue
         for n in reversed(range(node.GetNumberOfDisplayNodes() if node.IsA("vtkMRMLDisplayableNode") else 0)):
             scene.RemoveNode(node.GetNthDisplayNode(n))
+            yield
         scene.RemoveNode(node)
+        yield
+    if scene.GetSubjectHierarchyNode() is not hierarchy:
+        return  # another scene
     for folder in folders:
         if folder and folder != hierarchy.GetSceneItemID() and not hierarchy.GetNumberOfItemChildren(folder):
             hierarchy.RemoveItem(folder)
+
+
+def removeWithFolder(nodes) -> None:
+    """`removingWithFolder` at once."""
+    for _node in removingWithFolder(nodes):
+        pass

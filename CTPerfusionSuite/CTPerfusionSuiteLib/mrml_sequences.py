@@ -4,13 +4,15 @@ What Slicer's own import leaves in a sequence's index are frame numbers; they ne
 """
 
 import json
+from collections.abc import Generator
 
 import numpy as np
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
-from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
+from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused, SuiteError
 from CTPerfusionSuiteLib.mrml import HOUNSFIELD, geometryOf, imageOf, setGeometry, setUnits, valuesOf
+from CTPerfusionSuiteLib.progress import to_the_end
 from CTPerfusionSuiteLib.sequence_nrrd import SLABS, SLICE_TIMES, TIME_SOURCE, sequence_times
 from CTPerfusionSuiteLib.time_axis import (
     SECONDS_IN,
@@ -35,10 +37,29 @@ def sequenceOf(node):
     return browser.GetSequenceNode(node) if browser else None
 
 
+def shownVolume(node):
+    """The volume of the scene that shows a series: its proxy, or the multi-volume; the node itself where no volume shows it."""
+    if node is None or isMultiVolume(node):
+        return node
+    sequence = sequenceOf(node)
+    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForSequenceNode(sequence) if sequence is not None else None
+    return (browser.GetProxyNode(sequence) if browser is not None else None) or node
+
+
 def isMultiVolume(node) -> bool:
     """Whether a volume node keeps its frames as components of each voxel, as the bundled multi-volume importer makes them."""
     image = node.GetImageData() if node is not None and node.IsA("vtkMRMLVolumeNode") else None
     return image is not None and image.GetNumberOfScalarComponents() > 1 and bool(node.GetAttribute("MultiVolume.FrameLabels"))
+
+
+def isOfSeries(geometry: Geometry, node) -> bool:
+    """Whether a grid, perhaps of larger pixels, fills the same box in space as a series of the scene: another scan's does not."""
+    try:
+        grid = _frameGrids(node, firstOnly=True)[0]
+    except SuiteError:
+        return False
+    boxes = [np.array([g.to_lps((-0.5, -0.5, -0.5)), g.to_lps(np.array(g.size) - 0.5)]) for g in (geometry, grid)]
+    return bool(np.abs(boxes[0] - boxes[1]).max() <= max(*geometry.spacing[:2], 1.0))
 
 
 def frameCount(node) -> int:
@@ -126,6 +147,11 @@ def sequenceFromSeries(series: TimeSeries, name: str):
     The index is "time" in "s"; where slices are scanned at different times, each item keeps its own in an attribute.  Every item
     says that its values are CT numbers in HU.  The voxels are copied once.
     """
+    return to_the_end(makingSequence(series, name))
+
+
+def makingSequence(series: TimeSeries, name: str) -> Generator[float, None, tuple]:
+    """`sequenceFromSeries`, one frame a step: yields the fraction done; closed before its end, it leaves nothing in the scene."""
     scene = slicer.mrmlScene
     name = scene.GetUniqueNameByString(name)
     sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
@@ -139,8 +165,14 @@ def sequenceFromSeries(series: TimeSeries, name: str):
         if series.times.ndim == 2:
             # Beside the items' own: a saved .seq.nrrd then gives them to programs that read its header only.
             sequence.SetAttribute(SLICE_TIMES, json.dumps(np.round(series.times, 6).tolist(), separators=(",", ":")))
-        for values, sliceTimes in zip(series.values, series.slice_times, strict=True):
-            _addFrame(sequence, values, series.geometry, sliceTimes, series.times.ndim == 2)
+    try:
+        for n, (values, sliceTimes) in enumerate(zip(series.values, series.slice_times, strict=True), start=1):
+            with slicer.util.NodeModify(sequence):
+                _addFrame(sequence, values, series.geometry, sliceTimes, series.times.ndim == 2)
+            yield n / len(series.values)
+    except BaseException:
+        scene.RemoveNode(sequence)
+        raise
     browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{name} browser")
     browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
     browser.SetSelectedItemNumber(0)
@@ -258,9 +290,28 @@ def showSequence(path, name):
     SuiteError
         The file cannot be read.
     """
-    from CTPerfusionSuiteLib.sequence_nrrd import read_sequence
+    return to_the_end(showingSequence(path, name))
 
-    sequence, _browser, proxy = sequenceFromSeries(read_sequence(path), name)
+
+def showingSequence(path, name) -> Generator:
+    """`showSequence` in small steps: yields the fraction done."""
+    from CTPerfusionSuiteLib.sequence_nrrd import reading_sequence
+
+    reading = _scaled(reading_sequence(path), 0.0, 0.6)
+    sequence, _browser, proxy = yield from _scaled(makingSequence((yield from reading), name), 0.6, 1.0)
     if slicer.app.layoutManager() is not None:
         slicer.util.setSliceViewerLayers(background=proxy, fit=True)
     return sequence
+
+
+def _scaled(steps, start: float, stop: float):
+    """The fractions of a generator as a stretch of a longer one; its return value is passed on."""
+    try:
+        while True:
+            try:
+                fraction = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield start + (stop - start) * fraction
+    finally:
+        steps.close()

@@ -26,8 +26,8 @@ LARGEST_HU = 1e6
 """Far beyond metal and any padding of a scanner: values above it are no CT."""
 
 
-def read_nifti_series(path, times=None, dt: float | None = None) -> TimeSeries:
-    """A 4-D NIfTI file as a series.
+def read_nifti_series(path, times=None, dt: float | None = None, missing_dt: float | None = None) -> TimeSeries:
+    """A 4-D NIfTI file as a series; also one whose time points lie on the fifth axis, the fourth being of size 1.
 
     Parameters
     ----------
@@ -35,7 +35,10 @@ def read_nifti_series(path, times=None, dt: float | None = None) -> TimeSeries:
         .nii or .nii.gz, HU.
     times : array (T,) or (T, K), optional
     dt : float, optional
-        The time axis or time step in seconds.  By default pixdim[4], but only when the header gives it a unit of time.
+        The time axis or time step in seconds.  By default pixdim[4], but only when the header gives it a unit of time; NIfTI knows no
+        time step of a fifth axis.
+    missing_dt : float, optional
+        The time step in seconds where the header gives none that can be used.
 
     Returns
     -------
@@ -52,16 +55,26 @@ def read_nifti_series(path, times=None, dt: float | None = None) -> TimeSeries:
     path = Path(path)
     header = read_nifti_header(path)
     what = f"'{path.name}'"
-    if len(header.shape) > 4 and header.shape[0] > 1:
+    shape = header.shape
+    while len(shape) > 4 and shape[0] == 1:
+        shape = shape[1:]
+    fifth = len(shape) == 5 and shape[1] == 1
+    if fifth:
+        shape = (shape[0], *shape[2:])
+    if len(shape) > 4:
         raise DataRefused(f"{what} holds several values a voxel; give a series of HU")
-    shape = header.shape[-4:]
     if len(shape) < 4 or shape[0] < 2:
         raise DataRefused(f"{what} holds one volume and no time points; give the 4-D dynamic series")
     enough_frames(shape[0], what)
     axis = given_times(shape[0], shape[1], times, dt)
     source = "given by the user"
     if axis is None:
-        axis, source = _header_times(header, shape[0], path.name)
+        try:
+            axis, source = _header_times(header, shape[0], path.name, fifth)
+        except DataRefused:
+            axis = given_times(shape[0], shape[1], dt=missing_dt)
+            if axis is None:
+                raise
     geometry = header.grid(path.name)
     values = np.empty(shape, np.int16 if header.whole else np.float32)
     _fill(path, header, values)
@@ -153,16 +166,19 @@ def check_values(values: np.ndarray, what: str) -> None:
     ------
     DataRefused
     """
-    for t, frame in enumerate(values):
-        low, high = frame.min(), frame.max()
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise DataRefused(
-                f"frame {t + 1} of {what} holds values that are no numbers (NaN or infinite); replace them, by air (-1024 HU)"
-            )
-        if max(abs(float(low)), abs(float(high))) > LARGEST_HU:
-            raise DataRefused(f"frame {t + 1} of {what} holds values from {low:g} to {high:g}, which are no HU; export the series in HU")
-        if low == high:
-            raise DataRefused(f"frame {t + 1} of {what} is empty (every voxel is {low:g}); export the series again")
+    for number, frame in enumerate(values, start=1):
+        check_frame(frame, number, what)
+
+
+def check_frame(frame: np.ndarray, number: int, what: str) -> None:
+    """`check_values` of one frame (K, J, I), whose number counts from 1."""
+    low, high = frame.min(), frame.max()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise DataRefused(f"frame {number} of {what} holds values that are no numbers (NaN or infinite); replace them, by air (-1024 HU)")
+    if max(abs(float(low)), abs(float(high))) > LARGEST_HU:
+        raise DataRefused(f"frame {number} of {what} holds values from {low:g} to {high:g}, which are no HU; export the series in HU")
+    if low == high:
+        raise DataRefused(f"frame {number} of {what} is empty (every voxel is {low:g}); export the series again")
 
 
 def _fill(path: Path, header: NiftiHeader, values: np.ndarray) -> None:
@@ -175,9 +191,11 @@ def _fill(path: Path, header: NiftiHeader, values: np.ndarray) -> None:
         raise DataRefused(f"the file '{path.name}' is truncated: its data end before its header says; copy or export it again") from error
 
 
-def _header_times(header: NiftiHeader, frames: int, name: str) -> tuple[np.ndarray, str]:
-    """Times by pixdim[4], which counts only with a unit of time."""
+def _header_times(header: NiftiHeader, frames: int, name: str, fifth: bool) -> tuple[np.ndarray, str]:
+    """Times by pixdim[4], which counts only with a unit of time and where the fourth axis is that of time."""
     remedy = "give the times of the frames (--times) or the step in seconds (--dt)"
+    if fifth:
+        raise DataRefused(f"'{name}' holds its time points on the fifth axis, of which a NIfTI header gives no time step; {remedy}")
     if header.time_code not in _SECONDS_BY_CODE:
         raise DataRefused(f"the header of '{name}' gives its time step no unit; {remedy}")
     unit, scale = _SECONDS_BY_CODE[header.time_code]

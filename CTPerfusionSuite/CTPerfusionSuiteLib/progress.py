@@ -4,13 +4,22 @@ A step takes ``progress: Progress = silent`` and calls ``progress(fraction)`` wi
 raises `Canceled` from the call.  Nothing else is needed: no threads, no signals.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 Progress = Callable[[float], None]
 
 
 def silent(fraction: float) -> None:
     """Report nothing."""
+
+
+def to_the_end(steps: Generator):
+    """Run work that is written as a generator of small steps at once; its return value."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def part(progress: Progress, start: float, stop: float) -> Progress:

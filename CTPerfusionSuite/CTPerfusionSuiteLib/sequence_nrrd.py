@@ -9,14 +9,15 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
-from CTPerfusionSuiteLib.nifti import check_values
+from CTPerfusionSuiteLib.nifti import check_frame
+from CTPerfusionSuiteLib.progress import to_the_end
 from CTPerfusionSuiteLib.time_axis import (
     SECONDS_IN,
     contradiction_note,
@@ -83,6 +84,11 @@ def read_sequence(path, times=None, dt: float | None = None) -> TimeSeries:
     DataRefused
         Not 4-D, too few time points, truncated, NaN, constant values, no time axis.
     """
+    return to_the_end(reading_sequence(path, times, dt))
+
+
+def reading_sequence(path, times=None, dt: float | None = None) -> Generator[float, None, TimeSeries]:
+    """`read_sequence` in small pieces, for callers that must stay responsive: yields the fraction done, returns the series."""
     path = Path(path)
     fields, keys, offset = _header(path)
     sizes = _sizes(fields, path.name)
@@ -104,8 +110,10 @@ def read_sequence(path, times=None, dt: float | None = None) -> TimeSeries:
     except DataRefused:
         if found is None:
             raise
-    values = _values(path, fields, offset, frames, size[::-1], axis)
-    check_values(values, f"'{path.name}'")
+    values = yield from _reading_values(path, fields, offset, frames, size[::-1], axis)
+    for number, frame in enumerate(values, start=1):
+        check_frame(frame, number, f"'{path.name}'")
+        yield 0.7 + 0.3 * number / frames
     slabs = _own_array(keys, SLABS, (size[2],))
     notes = tuple(note for note in (*notes, sampling_note(found)) if note)
     return TimeSeries(values, geometry, from_first_frame(found), source, None if slabs is None else slabs.astype(int), notes)
@@ -346,8 +354,8 @@ def _own_array(keys: dict[str, str], key: str, shape: tuple[int, ...]) -> np.nda
     return array if array.shape == shape and np.isfinite(array).all() else None
 
 
-def _values(path: Path, fields: dict[str, str], offset: int, frames: int, shape: tuple[int, ...], axis: int) -> np.ndarray:
-    """(T, K, J, I) values, int16 where the type is whole and they fit, else float32."""
+def _reading_values(path: Path, fields: dict[str, str], offset: int, frames: int, shape: tuple[int, ...], axis: int):
+    """(T, K, J, I) values, int16 where the type is whole and they fit, else float32; yields how much of 0.7 is done."""
     kind = _TYPES.get(fields.get("type", "").lower())
     encoding = fields.get("encoding", "").lower()
     if kind is None or encoding not in ("raw", "gzip", "gz"):
@@ -368,14 +376,16 @@ def _values(path: Path, fields: dict[str, str], offset: int, frames: int, shape:
         values = np.empty((frames, *shape), np.int16 if stored.kind in "iu" else np.float32)
         with voxel_stream(data, skip, encoding != "raw") as stream:
             if axis == 3:
-                for frame in values:
+                for n, frame in enumerate(values, start=1):
                     read_voxels(stream, frame, stored)
+                    yield 0.7 * n / frames
             else:
                 # Time runs fastest: read slice by slice and turn each.
                 for k in range(shape[0]):
                     turned = np.empty((*shape[1:], frames), values.dtype)
                     read_voxels(stream, turned, stored)
                     values[:, k] = np.moveaxis(turned, -1, 0)
+                    yield 0.7 * (k + 1) / shape[0]
     except EndedEarly as error:
         raise DataRefused(f"the file '{path.name}' is truncated: its data end before its header says; copy or export it again") from error
     return values

@@ -1,36 +1,38 @@
-"""A result of the scene as a result folder, the same that `ctperfusion maps` writes."""
+"""A result of the scene as files: what `ctperfusion report` makes a result folder of."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from CTPerfusionSuiteLib.report.canvas import ReportUnavailable
+from CTPerfusionSuiteLib.mrml import geometryOf, valuesOf
+from CTPerfusionSuiteLib.volume_nrrd import writing_volume
 
 from .mrml_result import resultFromNode
-from .perfusion_report import write_report
-from .result_folder import recompute, write_result
 
 
-def saveResult(resultNode, folder, report: bool = True) -> tuple[Path, bool]:
-    """Write a result folder, named after the result, into `folder`: (its path, whether it has a report).
+def writingResult(resultNode, folder) -> Iterator[float]:
+    """Write a result of the scene into an existing folder in small steps, as a folder that `open_result` reads: yields the fraction done.
 
     Raises
     ------
     RequestRefused
-        When the result is incomplete, or `folder` cannot be written.
+        When the result is incomplete.
     """
-    result = resultFromNode(resultNode)
-    result = recompute(result, result.thresholds)
-    out = freePath(folder, "".join(c if c.isalnum() or c in "-_" else "_" for c in resultNode.GetName()))
-    written = []
+    resultFromNode(resultNode)  # refuses one that has lost a volume
+    folder, documents = Path(folder), json.loads(resultNode.GetText())
+    for name in ("metrics", "provenance"):
+        (folder / f"{name}.json").write_text(json.dumps(documents[name]), encoding="utf-8")
+    contents = documents["provenance"]["contents"]
+    items = [(f"{kind}.{item}", item) for kind in ("images", "maps", "masks") for item in contents[kind]]
+    for done, (role, item) in enumerate(items):
+        node = resultNode.GetNodeReference(role)
+        for fraction in writing_volume(folder / f"{item}.nrrd", valuesOf(node), geometryOf(node)):
+            yield (done + fraction) / len(items)
 
-    def page(path, whole):
-        try:
-            write_report(path, whole)
-            written.append(path)
-        except ReportUnavailable:
-            pass  # the maps stand alone
 
-    write_result(out, result, extra=(page,) if report else ())
-    return out, bool(written)
+def folderFor(resultNode, folder) -> Path:
+    """A folder for a result in `folder` that does not exist yet, named after it."""
+    return freePath(folder, "".join(c if c.isalnum() or c in "-_" else "_" for c in resultNode.GetName()))
 
 
 def freePath(folder, name: str, suffix: str = "") -> Path:

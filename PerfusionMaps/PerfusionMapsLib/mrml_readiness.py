@@ -1,12 +1,11 @@
 """What a run still needs before it can start, told from the panel's settings; light, so that the panel opens at once."""
 
-from types import SimpleNamespace
-
 import slicer
+
+from CTPerfusionSuiteLib.mrml_study_settings import NO_INPUT, StudyMemory, carrier, hasFolder
 
 RESULT = "CTPerfusionSuite.Result"
 """Attribute of the text nodes that are results."""
-NO_INPUT = "no perfusion series was chosen; choose a sequence, its volume or a multi-volume, or a folder of DICOM files"
 
 READ = (
     *("inputNode", "dicomFolder", "anatomy", "times", "timesSource", "result"),
@@ -18,16 +17,28 @@ READ = (
 """The settings an analysis depends on."""
 
 
-def asTheyAre(settings, names=READ) -> SimpleNamespace:
-    """The settings of this moment: what the user changes during a run belongs to the next one."""
-    kept = SimpleNamespace(**{name: getattr(settings, name) for name in names})
-    kept.times = list(kept.times)
-    return kept
+MAPS_MEMORY = StudyMemory(
+    "PerfusionMaps.Study",
+    nodes=("anatomy", "brainMask", "excludedRegions", "aifPoint", "aifSegmentation", "vofPoint", "vofSegmentation", "regions", "result"),
+    texts=("timesSource", "brainMaskSegment", "excludedFrames", "excludedSlices", "aifSegment", "vofSegment"),
+    paths=("aifFile", "vofFile"),
+    choices=("aifSource", "vofSource"),
+    numbers={"aifCandidate": 1, "vofCandidate": 1, "age": 0, "nihss": -1, "tmaxThreshold": 6.0, "rcbfThreshold": 30.0},
+)
+"""What a study keeps when another one is chosen: all that was found or entered for this patient."""
 
 
 def isResult(node) -> bool:
     """Whether a node is a perfusion result."""
     return node is not None and node.IsA("vtkMRMLTextNode") and bool(node.GetAttribute(RESULT))
+
+
+def ownResult(settings):
+    """The shown result, unless it is of another study than the chosen series; None without."""
+    node = settings.result if isResult(settings.result) else None
+    if node is None or settings.inputNode is None:
+        return node
+    return node if carrier(node.GetNodeReference("series")) is carrier(settings.inputNode) else None
 
 
 def whatIsMissing(settings) -> str | None:
@@ -42,14 +53,9 @@ def whatIsMissing(settings) -> str | None:
             return f"the {name} is to be read in a segment, and none was chosen; choose one or another source of the {name}"
         if source == "file" and not str(getattr(settings, f"{vessel}File")).strip(". "):
             return f"the {name} is to be read from a file, and none was chosen; choose a CSV with the columns time_s,hu"
-        if source == "candidate" and not isResult(settings.result):
+        if source == "candidate" and ownResult(settings) is None:
             return f"candidates of the {name} come from a first run; run once with the automatic {name}"
     return None
-
-
-def hasFolder(settings) -> bool:
-    """Whether a folder of DICOM files is chosen; an empty path counts as none."""
-    return str(settings.dicomFolder) not in ("", ".")
 
 
 def placedPoint(markups):

@@ -20,13 +20,12 @@ from CTPerfusionSuiteLib.mrml import (
     geometryOf,
     placeBeside,
     removeWithFolder,
+    removingWithFolder,
     segmentationNode,
     setSegment,
-    showLegend,
     showMap,
     terminology,
     valuesOf,
-    volumeFromNode,
 )
 from CTPerfusionSuiteLib.nifti import read_volume
 from CTPerfusionSuiteLib.output_folder import restore_interrupted
@@ -41,6 +40,8 @@ from .perfusion_result import MAP_UNITS, PerfusionResult
 from .result_folder import assemble, provenance_document, read_documents, recompute
 
 BRAIN_WINDOW_HU = (0.0, 100.0)
+LEAST_HU_OF_MR = -200.0
+"""An anatomical image with values below is a CT, which air tells."""
 LASTING_MASKS = ("brain_mask", "tissue_mask", "hemisphere", "roi_mask", "contra_mask")
 MASK_TITLES = {"brain_mask": "Brain", "tissue_mask": "Tissue", "hemisphere": "Hemispheres"}
 IMAGE_TITLES = {"mean_ct": "Mean CT (HU)", "baseline": "CT before contrast (HU)", "anatomy": "Anatomy on the perfusion grid"}
@@ -148,25 +149,66 @@ def resultFromNode(node) -> PerfusionResult:
 def applyThresholds(node, result: PerfusionResult, thresholds: Thresholds) -> Lesions:
     """Move the lesion segments of a result to other thresholds; quick enough to follow a slider."""
     found = lesions(result.maps, result.masks, thresholds, result.geometry)
+    for _segment in showingLesions(node, found):
+        pass
+    return found
+
+
+def showingLesions(node, found: Lesions) -> Iterator[None]:
+    """Put lesions into the segments of a result, one after the other."""
     segmentation, volume = node.GetNodeReference("segmentation"), node.GetNodeReference("images.mean_ct")
     if segmentation is not None and volume is not None:
-        tissue = found.tissue
         parts = {"core": found.core, "penumbra": found.penumbra, "hypoperfusion": found.hypoperfusion}
-        with slicer.util.NodeModify(segmentation):
-            for identifier, mask in parts.items():
-                segment = segmentation.GetSegmentation().GetSegment(identifier)
-                if segment is not None:
-                    setSegment(segmentation, identifier, np.zeros(tissue.shape, bool) if mask is None else mask, volume)
-                    segment.SetName(segmentTitle(identifier, thresholds))
-    return found
+        for identifier, mask in parts.items():
+            segment = segmentation.GetSegmentation().GetSegment(identifier) if segmentation.GetScene() is not None else None
+            if segment is not None:
+                setSegment(segmentation, identifier, np.zeros(found.tissue.shape, bool) if mask is None else mask, volume)
+                segment.SetName(segmentTitle(identifier, found.thresholds))
+                yield
+
+
+def loadingAnatomy(node, path) -> Iterator[float]:
+    """Give a result an anatomical image on its grid, registered before, in small steps; an earlier one is replaced.
+
+    Raises
+    ------
+    RequestRefused
+        When the result is gone, or the image lies on another grid.
+    """
+    volume = read_volume(path)
+    yield 0.5
+    mean = node.GetNodeReference("images.mean_ct") if node.GetScene() is not None else None
+    if mean is None or not volume.geometry.close_to(geometryOf(mean)):
+        raise RequestRefused("the result that the anatomy was registered to is not in the scene any more; choose it and register again")
+    earlier = node.GetNodeReference("images.anatomy")
+    image = _volumeNode("images", "anatomy", volume, node.GetName())
+    image.SetAndObserveTransformNodeID(mean.GetTransformNodeID())
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(image), hierarchy.GetItemParent(hierarchy.GetItemByDataNode(mean)))
+    node.SetNodeReferenceID("images.anatomy", image.GetID())
+    documents = json.loads(node.GetText())
+    contents = documents["provenance"]["contents"]
+    contents["images"] = [*(name for name in contents["images"] if name != "anatomy"), "anatomy"]
+    node.SetText(json.dumps(documents))
+    if earlier is not None:
+        title = earlier.GetName()
+        removeWithFolder([earlier])
+        image.SetName(title)
+    yield 1.0
+    return node
 
 
 def keepThresholds(node, result: PerfusionResult, thresholds: Thresholds, found: Lesions | None = None) -> PerfusionResult:
     """The result with every metric computed anew at `thresholds` (`found` are its lesions there); the node remembers both."""
     moved = recompute(result, thresholds, found)
+    rememberThresholds(node, moved)
+    return moved
+
+
+def rememberThresholds(node, moved: PerfusionResult) -> None:
+    """Write the metrics of a recomputed result, and its thresholds, into its node."""
     lasting = replace(moved, masks={name: mask for name, mask in moved.masks.items() if name in LASTING_MASKS})
     _writeDocuments(node, lasting.metrics, provenance_document(lasting))
-    return moved
 
 
 def segmentTitle(identifier: str, thresholds: Thresholds) -> str:
@@ -183,64 +225,11 @@ def mapTitle(name: str, calibrated: bool = True) -> str:
     return f"{SHORT_NAMES[base]}{' ' + STATISTICS[statistic] if statistic else ''} ({unit})"
 
 
-def showFusion(node, shown: str, opacity: float, background=None) -> None:
-    """Lay one map of a result over its mean CT (or another background) in every slice view, with its legend alone."""
-    maps = mapNodes(node)
-    background = background or node.GetNodeReference("images.mean_ct")
-    foreground = maps.get(shown)
-    slicer.util.setSliceViewerLayers(background=background, foreground=foreground, foregroundOpacity=float(opacity))
-    for name, volume in maps.items():
-        showLegend(volume, name == shown and opacity > 0)
-
-
-def hideLegends(node) -> None:
-    """Take the color legends of a result off the views."""
-    for volume in mapNodes(node).values():
-        showLegend(volume, False)
-
-
-def hideOthers(node) -> None:
-    """Take legends and lesions of every other result of the scene off the views: a legend beside the colors of another map misleads."""
-    for other in slicer.util.getNodesByClass("vtkMRMLTextNode"):
-        if other is not node:
-            hideLegends(other)
-            segmentation = other.GetNodeReference("segmentation")
-            if segmentation is not None and segmentation.GetDisplayNode() is not None:
-                segmentation.GetDisplayNode().SetVisibility(False)
-
-
 def mapNodes(node) -> dict:
     """The map volumes of a result by map name, in the order they were written."""
     found = {role.partition(".")[2]: node.GetNodeReference(role) for role in _roles(node) if role.startswith("maps.")}
     order = [*MAP_UNITS, *(name for name in found if name not in MAP_UNITS)]
     return {name: found[name] for name in order if found.get(name) is not None}
-
-
-def regionMasks(node, resultNode) -> list[tuple[str, np.ndarray]]:
-    """(name, bool (K, J, I) on the result's grid within its brain) of every segment of a segmentation, or every label of an atlas.
-
-    An atlas is resampled to the grid by nearest neighbor; labels take their names from its color table.
-    """
-    volume, brain = resultNode.GetNodeReference("images.mean_ct"), valuesOf(resultNode.GetNodeReference("masks.brain_mask")) > 0
-    found = []
-    if node.IsA("vtkMRMLSegmentationNode"):
-        segmentation = node.GetSegmentation()
-        for n in range(segmentation.GetNumberOfSegments()):
-            identifier = segmentation.GetNthSegmentID(n)
-            mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume) > 0
-            found.append((segmentation.GetSegment(identifier).GetName(), mask & brain))
-        return found
-    from CTPerfusionSuiteLib.geometry import resample_to
-
-    atlas = volumeFromNode(node)
-    grid = geometryOf(volume)
-    labels = atlas.values if atlas.geometry.close_to(grid) else resample_to(atlas, grid, "nearest").values
-    labels = np.where(brain, np.rint(labels), 0).astype(int)
-    colors = node.GetDisplayNode().GetColorNode() if node.GetDisplayNode() is not None else None
-    for label in np.unique(labels[labels > 0]).tolist():
-        name = colors.GetColorName(label) if colors is not None and label < colors.GetNumberOfColors() else ""
-        found.append((name or f"Label {label}", labels == label))
-    return found
 
 
 def lesionSegmentation(node, parts):
@@ -279,11 +268,12 @@ def inheritCandidates(old, new) -> None:
     new.SetText(json.dumps(after))
 
 
-def replaceResult(old, new) -> None:
-    """Remove an earlier result of the same study and give its name to the new one."""
+def replacingResult(old, new) -> Iterator[None]:
+    """Remove an earlier result of the same study in small steps, and give its name to the new one."""
     name = old.GetName()
-    removeResult(old)
-    renameResult(new, name)
+    yield from removingResult(old)
+    if new.GetScene() is not None:
+        renameResult(new, name)
 
 
 def renameResult(node, name: str) -> None:
@@ -297,9 +287,15 @@ def renameResult(node, name: str) -> None:
             item.SetName(name + item.GetName()[len(present) :])
 
 
+def removingResult(node) -> Iterator[None]:
+    """Remove a result and every node it refers to, except the series, one after the other."""
+    return removingWithFolder([*_ownNodes(node), node])
+
+
 def removeResult(node) -> None:
-    """Remove a result and every node it refers to, except the series."""
-    removeWithFolder([*_ownNodes(node), node])
+    """`removingResult` at once."""
+    for _removed in removingResult(node):
+        pass
 
 
 def _ownNodes(node) -> list:
@@ -328,7 +324,7 @@ def _volumeNode(kind: str, name: str, volume, study: str):
     fillVolumeNode(node, volume)
     if kind == "images":
         node.CreateDefaultDisplayNodes()
-        if name != "anatomy":
+        if name != "anatomy" or volume.values.min() < LEAST_HU_OF_MR:
             node.GetDisplayNode().AutoWindowLevelOff()
             node.GetDisplayNode().SetWindowLevelMinMax(*BRAIN_WINDOW_HU)
     return node

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import slicer
 
 from CTPerfusionSuiteLib.argument_types import frame_numbers
 from CTPerfusionSuiteLib.errors import RequestRefused, SuiteError
-from CTPerfusionSuiteLib.mrml import geometryOf, localPosition, segmentMask, volumeFromNode
-from CTPerfusionSuiteLib.mrml_sequences import describeSeries, frameViews, isMultiVolume, sequenceOf, timesOf
+from CTPerfusionSuiteLib.mrml import geometryBeside, geometryOf, localPosition, segmentMask, valuesOf
+from CTPerfusionSuiteLib.mrml_sequences import describeSeries, frameViews, shownVolume, timesOf
 from CTPerfusionSuiteLib.nifti import write_volume
 from CTPerfusionSuiteLib.sequence_nrrd import writing_sequence
+from CTPerfusionSuiteLib.volume_nrrd import writing_volume
 from CTPerfusionSuiteLib.volumes import Volume
 
 from .mrml_readiness import isResult, placedPoint
@@ -38,10 +38,25 @@ def preparing(settings, folder: Path) -> Iterator[float]:
         words += _vesselWords(settings, vessel, folder, reference)
     yield 0.02
     if settings.anatomy is not None:
-        write_volume(folder / "anatomy.nii.gz", volumeFromNode(settings.anatomy))
-        words += ["--anatomy", str(folder / "anatomy.nii.gz")]
+        for fraction in writingAnatomy(settings.anatomy, folder / "anatomy.nrrd", reference):
+            yield 0.02 + 0.03 * fraction
+        words += ["--anatomy", str(folder / "anatomy.nrrd")]
     yield 0.05
     return [*words, *(yield from writingSeries(settings, folder))]
+
+
+def writingAnatomy(node, path: Path, reference=None) -> Iterator[float]:
+    """Write an anatomical image in small steps, where it lies beside the volume `reference`: yields the fraction done.
+
+    Raises
+    ------
+    RequestRefused, DataRefused
+        It is empty or no single volume.
+    """
+    geometry = geometryBeside(node, reference) if reference is not None else geometryOf(node)
+    if node.GetImageData().GetNumberOfScalarComponents() != 1:
+        raise RequestRefused(f"the anatomy '{node.GetName()}' is no single volume; choose a non-contrast CT, a CT angiography or an MR")
+    return writing_volume(path, valuesOf(node), geometry)
 
 
 def writingSeries(settings, folder: Path) -> Iterator[float]:
@@ -104,14 +119,10 @@ def referenceVolume(settings):
     """A volume node on whose grid regions are drawn: of the series, else the mean CT of the result; None when there is neither."""
     node = settings.inputNode
     if node is not None:
-        if isMultiVolume(node):
-            return node
-        sequence = sequenceOf(node)
-        browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForSequenceNode(sequence) if sequence is not None else None
-        proxy = browser.GetProxyNode(sequence) if browser is not None else None
-        if proxy is not None:
-            return proxy
-        return sequence.GetNthDataNode(0) if sequence is not None and sequence.GetNumberOfDataNodes() else None
+        shown = shownVolume(node)
+        if not shown.IsA("vtkMRMLSequenceNode"):
+            return shown
+        return shown.GetNthDataNode(0) if shown.GetNumberOfDataNodes() else None
     return settings.result.GetNodeReference("images.mean_ct") if isResult(settings.result) else None
 
 

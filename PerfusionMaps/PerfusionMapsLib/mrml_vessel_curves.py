@@ -89,8 +89,8 @@ class VesselCurves:
         times = self.frameTimes() if series is not None else None
         if node is None or not segment or times is None:
             return None
-        mask = segmentMask(node, segment, referenceVolume(self._settings))
-        hu = np.array([float(view[mask].mean()) for view in frameViews(series)])
+        inside = np.nonzero(segmentMask(node, segment, referenceVolume(self._settings)))  # a few voxels: no frame is walked through
+        hu = np.array([float(view[inside].mean()) for view in frameViews(series)])
         return times, _aboveBaseline(hu, times, result)
 
     def _once(self, vessel, key, read):

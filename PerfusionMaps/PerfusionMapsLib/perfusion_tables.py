@@ -84,20 +84,31 @@ def profile_table(result: PerfusionResult) -> Table:
 
 def region_table(result: PerfusionResult, found: Lesions) -> Table:
     """Medians in core, penumbra and normal tissue with the median voxel's 95 % interval."""
+    rows = [region_values(result, title, mask) for title, mask in standard_regions(result, found)]
+    return Table(region_columns(result), tuple(rows), region_caption(result, found))
+
+
+def standard_regions(result: PerfusionResult, found: Lesions) -> list[tuple[str, np.ndarray | None]]:
+    """(name, mask (K, J, I) or None) of core, penumbra and normal tissue of the reference hemisphere."""
     side = {"left": 1, "right": 2}.get(found.reference.side)
     normal = normal_tissue(result)
     if side is not None:
         normal &= result.masks["hemisphere"] == side
-    regions = [("Core", result.masks.get(mask_names(result.thresholds)[1])), ("Penumbra", result.masks.get("penumbra_mask")),
-               ("Normal tissue", normal)]
-    names = _region_maps(result)
-    columns = ["Region", "Volume (mL)", *(_column(result, name) for name in names)]
-    rows = [region_values(result, title, mask) for title, mask in regions]
-    interval = any(f"{name}_p025" in result.maps for name in names)
-    where = f"in the {found.reference.side} hemisphere" if side else "in both hemispheres"
+    core, penumbra = result.masks.get(mask_names(result.thresholds)[1]), result.masks.get("penumbra_mask")
+    return [("Core", core), ("Penumbra", penumbra), ("Normal tissue", normal)]
+
+
+def region_columns(result: PerfusionResult) -> tuple[str, ...]:
+    """Header of `region_table`: names of maps with units."""
+    return ("Region", "Volume (mL)", *(_column(result, name) for name in _region_maps(result)))
+
+
+def region_caption(result: PerfusionResult, found: Lesions) -> str:
+    """What the rows of `region_table` are."""
+    where = f"in the {found.reference.side} hemisphere" if found.reference.side in ("left", "right") else "in both hemispheres"
     caption = f"Normal tissue: Tmax \u2264 4 s {where}. Medians over the region"
-    caption += "; in parentheses the median limits of the voxels' 95 % intervals." if interval else "."
-    return Table(tuple(columns), tuple(rows), caption)
+    interval = any(f"{name}_p025" in result.maps for name in _region_maps(result))
+    return caption + ("; in parentheses the median limits of the voxels' 95 % intervals." if interval else ".")
 
 
 def region_values(result: PerfusionResult, title: str, mask: np.ndarray | None) -> tuple[str, ...]:

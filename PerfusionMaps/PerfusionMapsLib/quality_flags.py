@@ -377,8 +377,7 @@ def _volume_flags(lesions: Lesions, errors_ml, lasting_motion_mm: float | None) 
         volume_ml = lesions.volume_ml(mask)
         if volume_ml is None or not _finite(error_ml):
             continue
-        share = math.hypot(BASE_ERROR, ERROR_PER_MM * (lasting_motion_mm or 0.0))
-        error_ml = math.hypot(error_ml, share * volume_ml)
+        error_ml = known_error_ml(volume_ml, error_ml, lasting_motion_mm)
         if error_ml > max(UNCERTAIN_SHARE * volume_ml, UNCERTAIN_ML):
             found.append(f"{name} {volume_ml:.0f} +- {error_ml:.0f} mL")
     if not found:
@@ -390,6 +389,12 @@ def _volume_flags(lesions: Lesions, errors_ml, lasting_motion_mm: float | None) 
             f"What is left of noise and motion leaves the volumes uncertain: {', '.join(found)} (standard error).",
         )
     ]
+
+
+def known_error_ml(volume_ml: float, error_ml: float, lasting_motion_mm: float | None) -> float:
+    """Standard error of a lesion's volume, mL: that of `volume_errors.volume_errors_ml` with what is left of motion and of all else."""
+    share = math.hypot(BASE_ERROR, ERROR_PER_MM * (lasting_motion_mm or 0.0))
+    return math.hypot(error_ml, share * volume_ml)
 
 
 def _tissue_as_artery(seen: Observations) -> bool:

@@ -311,6 +311,8 @@ def _numbers(stored: list) -> np.ndarray:
 
 def _values(folder: Path, name: str, geometry: Geometry) -> np.ndarray:
     path = folder / f"{name}.nii.gz"
+    if not path.is_file() and path.with_name(f"{name}.nrrd").is_file():
+        path = path.with_name(f"{name}.nrrd")  # as a panel hands over a result of its scene
     if not path.is_file():
         raise RequestRefused(f"the result folder '{folder}' has lost '{path.name}'; run 'ctperfusion maps' again")
     volume = read_volume(path)

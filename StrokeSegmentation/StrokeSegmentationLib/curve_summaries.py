@@ -57,16 +57,18 @@ def side_means(curves: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
     Returns
     -------
-    tensor (B, 2, 1, F, 1, 2)
-        Channels own and other, last axis the half.
+    tensor (B, 2, 1, F, 1, 2) float32
+        Channels own and other, last axis the half.  Also under autocast.
     """
-    middle = curves.shape[-1] // 2
-    means = []
-    for half in (slice(None, middle), slice(middle, None)):
-        total = weight[..., half].sum(dim=(2, 4, 5), keepdim=True)
-        means.append(curves[..., half].sum(dim=(2, 4, 5), keepdim=True) / total.clamp_min(1.0))
-    own = torch.cat(means, dim=-1)
-    return torch.cat([own, own.flip(-1)], dim=1)
+    with torch.autocast(curves.device.type, enabled=False):
+        curves, weight = curves.float(), weight.float()
+        middle = curves.shape[-1] // 2
+        means = []
+        for half in (slice(None, middle), slice(middle, None)):
+            total = weight[..., half].sum(dim=(2, 4, 5), keepdim=True)
+            means.append(curves[..., half].sum(dim=(2, 4, 5), keepdim=True) / total.clamp_min(1.0))
+        own = torch.cat(means, dim=-1)
+        return torch.cat([own, own.flip(-1)], dim=1)
 
 
 def spread_over_halves(means: torch.Tensor, columns: int) -> torch.Tensor:
@@ -91,20 +93,22 @@ def residue_operator(sides: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
     Returns
     -------
-    tensor (B, F, F)
+    tensor (B, F, F) float32
+        Also under autocast: the normal equations square what half precision would round off.
     """
-    own = sides[:, 0, 0, :, 0].float()  # (B, F, 2)
-    taller = own.amax(dim=1).argmax(dim=1)
-    curve = own[torch.arange(len(own), device=own.device), :, taller]
-    frames = curve.shape[1]
-    ahead = torch.cat([curve[:, AHEAD_FRAMES:], curve[:, -1:].expand(-1, AHEAD_FRAMES)], dim=1)
-    lag = torch.arange(frames, device=own.device)[:, None] - torch.arange(frames, device=own.device)
-    convolution = ahead[:, lag.clamp_min(0)] * (lag >= 0)
-    scanned = (weight.amax(dim=(1, 2, 4, 5)) > 0).to(curve.dtype)  # (B, F)
-    weighted = convolution * scanned[:, :, None]
-    normal = weighted.mT @ weighted
-    strength = REGULARIZATION**2 * torch.linalg.matrix_norm(normal, ord="fro")[:, None, None] + 1e-6
-    return RESPONSE_SCALE * torch.linalg.solve(normal + strength * torch.eye(frames, device=own.device), weighted.mT)
+    with torch.autocast(sides.device.type, enabled=False):
+        own = sides[:, 0, 0, :, 0].float()  # (B, F, 2)
+        taller = own.amax(dim=1).argmax(dim=1)
+        curve = own[torch.arange(len(own), device=own.device), :, taller]
+        frames = curve.shape[1]
+        ahead = torch.cat([curve[:, AHEAD_FRAMES:], curve[:, -1:].expand(-1, AHEAD_FRAMES)], dim=1)
+        lag = torch.arange(frames, device=own.device)[:, None] - torch.arange(frames, device=own.device)
+        convolution = ahead[:, lag.clamp_min(0)] * (lag >= 0)
+        scanned = (weight.amax(dim=(1, 2, 4, 5)) > 0).to(curve.dtype)  # (B, F)
+        weighted = convolution * scanned[:, :, None]
+        normal = weighted.mT @ weighted
+        strength = REGULARIZATION**2 * torch.linalg.matrix_norm(normal, ord="fro")[:, None, None] + 1e-6
+        return RESPONSE_SCALE * torch.linalg.solve(normal + strength * torch.eye(frames, device=own.device), weighted.mT)
 
 
 class CurveSummaries(nn.Module):

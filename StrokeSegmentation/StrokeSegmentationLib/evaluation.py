@@ -34,14 +34,14 @@ class Evaluation:
     rows : list of dict
         One a study and method: ``case``, ``method``, ``split``, ``group``, ``band``, ``noise_hu``, ``anatomy``, ``head`` and the scores of
         `label_scores`.
-    calibration : dict of (method, region) -> Reliability
-        Regions "hypoperfusion" and "core", over the tissue of all studies.
+    calibration : dict of (method, region, group) -> Reliability
+        Regions "hypoperfusion" and "core", over the tissue of all studies of a group.
     networks, baselines : tuple of str
         Names of the methods.
     """
 
     rows: list[dict]
-    calibration: dict[tuple[str, str], Reliability] = field(default_factory=dict)
+    calibration: dict[tuple[str, str, str], Reliability] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
 
@@ -82,14 +82,14 @@ def evaluate(
     baselines: dict[str, None] = {}
     for n, path in enumerate(paths):
         case = load_case(path)
-        labels = dict(case.baselines())
+        labels = dict(case.baselines)
         baselines |= dict.fromkeys(labels)
         for name, predictor in predictors.items():
             probabilities = np.asarray(predictor(case), np.float32)
             labels[name] = label_from_probabilities(probabilities, case.tissue, case.voxel_ml, (rules or {}).get(name, STANDARD_RULE))
             for part, values in (("hypoperfusion", probabilities[PENUMBRA] + probabilities[CORE]), ("core", probabilities[CORE])):
-                counts = reliability(values, region(case.label, part), case.tissue > 0)
-                calibration[name, part] = calibration[name, part] + counts if (name, part) in calibration else counts
+                counts, key = reliability(values, region(case.label, part), case.tissue > 0), (name, part, case.about.get("group", ""))
+                calibration[key] = calibration[key] + counts if key in calibration else counts
         for name, label in labels.items():
             rows.append(_row(path.stem, case, name, label))
         progress((n + 1) / len(paths))
@@ -154,7 +154,8 @@ def mean_of(values: np.ndarray) -> float:
 def summary_table(evaluation: Evaluation, resamplings: int = RESAMPLINGS) -> list[dict]:
     """A row a split, group with stroke, noise band (and all of them) and method.
 
-    Mean Dice with interval, medians of HD95 and of the absolute volume error, mean lesion-wise F1.
+    Mean Dice with interval, and over how many studies that have the region in truth or label; medians of HD95, where both have it, and of
+    the absolute volume error; studies whose region was missed altogether; mean lesion-wise F1.
     """
     table = []
     for split, group in dict.fromkeys((row["split"], row["group"]) for row in evaluation.rows if row["group"] != "none"):
@@ -176,6 +177,8 @@ def _summary(rows: list[dict], resamplings: int) -> dict:
         values = np.array([row[f"{name}_dice"] for row in rows])
         mean, low, high = bootstrap(own, lambda some, v=values: mean_of(v[some]), resamplings)
         found |= {f"{name}_dice": mean, f"{name}_dice_low": low, f"{name}_dice_high": high}
+        found[f"{name}_scored"] = int(np.isfinite(values).sum())
+        found[f"{name}_missed"] = sum(row[f"{name}_true_ml"] > 0 and row[f"{name}_found_ml"] == 0 for row in rows)
         for score, short in (("hd95_mm", "hd95_mm"), ("error_ml", "absolute_error_ml")):
             values = np.abs([row[f"{name}_{score}"] for row in rows])
             known = values[np.isfinite(values)]
@@ -251,16 +254,32 @@ def stroke_free_table(evaluation: Evaluation) -> list[dict]:
                 continue
             volumes = np.array([row["hypoperfusion_found_ml"] for row in rows])
             share = bootstrap(clusters(rows), lambda some, v=volumes: float(np.mean(v[some] >= ANY_LESION_ML)))
+            tail = bootstrap(clusters(rows), lambda some, v=volumes: float(np.percentile(v[some], 95.0)))
             table.append({
-                "split": split, "method": method, "studies": len(rows), "p95_ml": float(np.percentile(volumes, 95.0)),
+                "split": split, "method": method, "studies": len(rows), "p95_ml": tail[0], "p95_ml_low": tail[1], "p95_ml_high": tail[2],
                 "any_lesion": share[0], "any_lesion_low": share[1], "any_lesion_high": share[2],
             })
     return table
 
 
 def calibration_table(evaluation: Evaluation) -> list[dict]:
-    """Expected calibration error of each network and region over the tissue of all studies."""
+    """Expected calibration error of each network and region over the tissue of the studies of a group, and its largest gap in a bin."""
     return [
-        {"method": method, "region": part, "expected_calibration_error": counts.expected_error}
-        for (method, part), counts in evaluation.calibration.items()
+        {
+            "method": method, "region": part, "group": group, "expected_calibration_error": counts.expected_error,
+            "largest_gap": counts.largest_gap,
+        }
+        for (method, part, group), counts in evaluation.calibration.items()
+    ]
+
+
+def reliability_table(evaluation: Evaluation) -> list[dict]:
+    """The reliability diagram in numbers: a row a network, region, group and bin of probability that holds voxels."""
+    return [
+        {
+            "method": method, "region": part, "group": group, "voxels": int(number), "mean_probability": float(predicted / number),
+            "share_true": float(happened / number),
+        }
+        for (method, part, group), counts in evaluation.calibration.items()
+        for number, predicted, happened in zip(counts.count, counts.predicted, counts.happened, strict=True) if number
     ]

@@ -4,9 +4,18 @@ import csv
 import math
 from pathlib import Path
 
-from .evaluation import Evaluation, calibration_table, comparison_table, stroke_free_table, summary_table
+from .evaluation import (
+    LEAST_ANATOMIES,
+    Evaluation,
+    calibration_table,
+    comparison_table,
+    reliability_table,
+    stroke_free_table,
+    summary_table,
+)
+from .network_ranking import ranking_table
 
-DIGITS = {"_ml": 1, "_mm": 1, "p95_ml": 2, "noise_hu": 1}
+DIGITS = {"_ml": 1, "_mm": 1, "noise_hu": 1}
 
 
 def tables_of(evaluation: Evaluation) -> dict[str, list[dict]]:
@@ -15,13 +24,16 @@ def tables_of(evaluation: Evaluation) -> dict[str, list[dict]]:
         "studies": evaluation.rows,
         "summary": summary_table(evaluation),
         "comparison": comparison_table(evaluation),
+        "ranking": ranking_table(evaluation) if len(evaluation.networks) > 1 else [],
         "stroke_free": stroke_free_table(evaluation),
         "calibration": calibration_table(evaluation),
+        "reliability": reliability_table(evaluation),
     }
 
 
 def write_evaluation(out_dir, evaluation: Evaluation, title: str = "Evaluation on simulated studies") -> list[Path]:
-    """Write ``studies.csv``, ``summary.csv``, ``comparison.csv``, ``stroke_free.csv``, ``calibration.csv`` and ``evaluation.md``."""
+    """Write ``studies.csv``, ``summary.csv``, ``comparison.csv``, ``ranking.csv``, ``stroke_free.csv``, ``calibration.csv``,
+    ``reliability.csv`` and ``evaluation.md``; a table without rows is left out."""
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     tables, paths = tables_of(evaluation), []
@@ -64,7 +76,11 @@ def evaluation_markdown(tables: dict[str, list[dict]], title: str) -> str:
     parts = [
         f"# {title}\n",
         f"{len(cases)} studies of {len(heads)} individual heads from {len(anatomies)} anatomies. Intervals are 95 %, from resampling whole "
-        "anatomies where there are at least five, else whole individual heads. Scores look at the whole brain.\n",
+        + (
+            "anatomies." if len(anatomies) >= LEAST_ANATOMIES
+            else f"individual heads: {len(anatomies)} anatomies are too few to resample, so how anatomies differ is not in the intervals."
+        )
+        + " Scores look at the whole brain.\n",
     ]
     if tables["comparison"]:
         columns = {
@@ -73,11 +89,18 @@ def evaluation_markdown(tables: dict[str, list[dict]], title: str) -> str:
             "baseline": "against", "baseline_dice": "its Dice", "reduction": "1 - Dice reduced by",
         }
         parts += ["## Against the threshold maps\n", markdown(tables["comparison"], columns)]
+    if tables["ranking"]:
+        columns = {
+            "split": "studies of", "group": "group", "region": "region", "place": "place", "network": "network", "studies": "studies",
+            "dice": "mean Dice", "behind": "behind the first by",
+        }
+        parts += ["## Networks among each other, all noise levels\n", markdown(tables["ranking"], columns)]
     columns = {
         "split": "studies of", "group": "group", "band": "noise", "method": "method", "studies": "studies",
         "hypoperfusion_dice": "hypoperfusion Dice",
         "penumbra_dice": "penumbra Dice", "core_dice": "core Dice", "penumbra_hd95_mm_median": "penumbra HD95 mm",
-        "core_hd95_mm_median": "core HD95 mm", "hypoperfusion_absolute_error_ml_median": "hypoperfusion error mL",
+        "core_hd95_mm_median": "core HD95 mm", "core_missed": "cores missed",
+        "hypoperfusion_absolute_error_ml_median": "hypoperfusion error mL",
         "core_absolute_error_ml_median": "core error mL", "hypoperfusion_lesion_f1": "lesion F1",
     }
     parts += ["## By group and noise\n", markdown(tables["summary"], columns)]
@@ -88,7 +111,10 @@ def evaluation_markdown(tables: dict[str, list[dict]], title: str) -> str:
         }
         parts += ["## Studies without stroke\n", markdown(tables["stroke_free"], columns)]
     if tables["calibration"]:
-        columns = {"method": "network", "region": "region", "expected_calibration_error": "expected calibration error"}
+        columns = {
+            "method": "network", "region": "region", "group": "group", "expected_calibration_error": "expected calibration error",
+            "largest_gap": "largest gap of a bin",
+        }
         parts += ["## Calibration\n", markdown(tables["calibration"], columns)]
     return "\n".join(parts)
 

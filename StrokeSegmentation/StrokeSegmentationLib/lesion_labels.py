@@ -1,4 +1,6 @@
-"""From probabilities to penumbra and core: one rule for validation, evaluation and prediction, with the cluster sizes of the maps."""
+"""Labels of penumbra and core: of a network's probabilities, one rule for evaluation and prediction with the cluster sizes of the maps, of
+masks, and of the threshold maps.  The validations during training take the likeliest class instead.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +9,6 @@ import numpy as np
 from PerfusionMapsLib.lesions import large_clusters
 from PerfusionMapsLib.perfusion_result import PerfusionResult
 
-from .study_input import StudyInput
 from .training_cases import CORE, PENUMBRA
 from .voxel_blocks import VoxelBlocks
 
@@ -52,31 +53,35 @@ def label_from_probabilities(probabilities: np.ndarray, tissue: np.ndarray, voxe
     minimum = int(np.ceil(rule.minimum_ml / voxel_ml - 1e-6))
     deficit = large_clusters(inside & (both >= rule.deficit), minimum)
     core = large_clusters(deficit & (probabilities[CORE] >= rule.core * both), minimum)
-    return np.where(core, CORE, np.where(deficit, PENUMBRA, 0)).astype(np.uint8)
+    return label_from_masks(deficit, core)
 
 
-def label_of_study(study: StudyInput, probabilities: np.ndarray, rule: LabelRule = STANDARD_RULE) -> np.ndarray:
-    """Label (K, J, I) uint8 on the analysis grid from a network's probabilities (3, K', J', I') on its own."""
-    fine = study.to_analysis_grid(probabilities)
-    return label_from_probabilities(fine, study.analysis_tissue, study.analysis_geometry.voxel_volume_ml, rule)
-
-
-def label_from_masks(penumbra: np.ndarray, core: np.ndarray) -> np.ndarray:
-    """Label (K, J, I) uint8 of two masks; core wins."""
-    return np.where(np.asarray(core) > 0, CORE, np.where(np.asarray(penumbra) > 0, PENUMBRA, 0)).astype(np.uint8)
+def label_from_masks(deficit: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """Label (K, J, I) uint8 of two masks: core, and penumbra where the deficit is no core."""
+    return np.where(np.asarray(core) > 0, CORE, np.where(np.asarray(deficit) > 0, PENUMBRA, 0)).astype(np.uint8)
 
 
 def label_of(hypoperfusion: np.ndarray, core: np.ndarray, blocks: VoxelBlocks) -> np.ndarray:
     """Label (K, J, I) uint8 on the networks' grid from masks on the scan's."""
     deficit = blocks.majority(hypoperfusion)
-    return np.where(deficit, np.where(blocks.majority(core), CORE, PENUMBRA), 0).astype(np.uint8)
+    return label_from_masks(deficit, deficit & blocks.majority(core))
+
+
+def label_of_maps(result: PerfusionResult) -> np.ndarray:
+    """Label (K, J, I) uint8 of the lesion masks of a threshold result, on its grid."""
+    return label_from_masks(*_threshold_masks(result))
 
 
 def threshold_label(result: PerfusionResult, blocks: VoxelBlocks) -> np.ndarray:
-    """The label that the threshold maps give; without a reference there is no core."""
-    hypoperfusion = next(mask for name, mask in result.masks.items() if name.startswith("hypoperf_mask"))
-    core = next((mask for name, mask in result.masks.items() if name.startswith("core_mask")), np.zeros_like(hypoperfusion))
-    return label_of(hypoperfusion > 0, core > 0, blocks)
+    """The same on the networks' grid."""
+    return label_of(*_threshold_masks(result), blocks)
+
+
+def _threshold_masks(result: PerfusionResult) -> tuple[np.ndarray, np.ndarray]:
+    """Hypoperfusion and core (K, J, I) of a threshold result; without a reference there is no core."""
+    hypoperfusion = next(mask for name, mask in result.masks.items() if name.startswith("hypoperf_mask")) > 0
+    core = next((mask for name, mask in result.masks.items() if name.startswith("core_mask")), np.zeros_like(hypoperfusion)) > 0
+    return hypoperfusion, core
 
 
 def volumes_ml(label: np.ndarray, voxel_ml: float) -> dict[str, float]:

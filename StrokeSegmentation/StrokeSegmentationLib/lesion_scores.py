@@ -111,6 +111,14 @@ class Reliability:
         return float(np.abs(self.predicted - self.happened).sum() / self.count.sum()) if self.count.sum() else float("nan")
 
 
+    @property
+    def largest_gap(self) -> float:
+        """Largest |predicted - observed frequency| of a bin with at least one voxel in a thousand; nan without voxels."""
+        often = self.count >= max(1.0, 1e-3 * self.count.sum())
+        gaps = np.abs(self.predicted - self.happened)[often] / self.count[often]
+        return float(gaps.max()) if gaps.size else float("nan")
+
+
 def reliability(probability: np.ndarray, true: np.ndarray, where: np.ndarray, bins: int = CALIBRATION_BINS) -> Reliability:
     """Reliability of probabilities (K, J, I) of a mask over the voxels `where`, in bins of equal width.
 

@@ -3,9 +3,10 @@
 import torch
 from torch.nn import functional
 
+from .training_config import LOSSES
+
 PUBLISHED_WEIGHTS = (1.0, 1.0, 10.0)
 """Of background, penumbra and core in the configuration of 4D mJ-Net; there they really weigh."""
-LOSSES = ("cross-entropy", "focal-tversky", "sum")
 
 
 def segmentation_loss(

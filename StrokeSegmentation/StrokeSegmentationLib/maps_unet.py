@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from CTPerfusionSuiteLib.errors import RequestRefused
+
 from .mjnet import CLASSES, pad_to_multiple
 
 _FACTOR = 8
@@ -18,10 +20,16 @@ class MapsUNet(nn.Module):
     width : int
         Of the finest scale; twice, three and four times that below.
     dropout : float
+
+    Raises
+    ------
+    RequestRefused
+        MONAI is not installed.
     """
 
     def __init__(self, maps: int, width: int = 16, dropout: float = 0.1):
         super().__init__()
+        require_monai()
         from monai.networks.nets import UNet  # slow to import
 
         self.maps = maps
@@ -45,3 +53,18 @@ class MapsUNet(nn.Module):
         x, (top, left) = pad_to_multiple(x, _FACTOR)
         logits = self.unet(x.contiguous(memory_format=torch.channels_last_3d))
         return logits[..., top : top + rows, left : left + columns]
+
+
+def require_monai() -> None:
+    """Refuse in one sentence where MONAI is missing.
+
+    Raises
+    ------
+    RequestRefused
+    """
+    try:
+        import monai  # noqa: F401
+    except ImportError as problem:
+        raise RequestRefused(
+            "a network that reads maps alone needs MONAI, which is not installed; run pip install 'ctperfusionsuite[learn]'"
+        ) from problem

@@ -14,8 +14,8 @@ that idea.  What differs, and why:
 - all slices of a stack are predicted at once, whatever their number; there is no batch normalization, so Monte-Carlo dropout needs
   no second set of statistics.
 
-The relatives have the same layers at the same width and see the same number of slices; they differ in *where* slices meet: never
-(2D+time), after the time axis is gone (3D+time), or with it (4D).
+The relatives have the same layers at the same width; they differ in *where* slices meet: after the time axis is gone (3D+time), or with
+it (4D), where a decision rests on the same number of slices, or never (2D+time), where it rests on one.
 """
 
 import math
@@ -23,6 +23,8 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional
+
+from CTPerfusionSuiteLib.errors import RequestRefused
 
 from .convolution4d import Convolution4d, neighbors
 from .curve_summaries import CURVE_LIMIT, CurveSummaries, masked_mean, residue_operator, side_means, spread_over_halves
@@ -124,9 +126,18 @@ class MJNet(nn.Module):
         return self.decide(collapsed, summaries, weight.amax(dim=3))[..., top : top + rows, left : left + columns]
 
     def tissue_curves(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Curves (B, 1, Z, F, J, I), 0 where nothing counts, and what counts."""
+        """Curves (B, 1, Z, F, J, I), 0 where nothing counts, and what counts.
+
+        Raises
+        ------
+        RequestRefused
+            Another number of frames and maps than the network was built for.
+        """
         if x.shape[3] != self.frames + self.maps:
-            raise ValueError(f"this network was built for {self.frames} frames and {self.maps} maps, not {x.shape[3]} in all")
+            raise RequestRefused(
+                f"the network was built for {self.frames} frames and {self.maps} maps and a study has {x.shape[3]} in all; use studies "
+                "that were prepared alike"
+            )
         weight = x[:, 1:2, :, : self.frames]
         return x[:, 0:1, :, : self.frames].clamp(-CURVE_LIMIT, CURVE_LIMIT) * weight, weight
 

@@ -2,8 +2,7 @@
 
 from importlib.util import find_spec
 
-from PerfusionMapsLib.mrml_readiness import NO_INPUT, hasFolder
-from PerfusionMapsLib.mrml_study_memory import StudyMemory
+from CTPerfusionSuiteLib.mrml_study_settings import NO_INPUT, StudyMemory, hasFolder
 
 RESULT = "CTPerfusionSuite.StrokeResult"
 """Attribute of the text nodes that are results of a network."""

@@ -25,13 +25,14 @@ from PerfusionMapsLib.mrml_result import (
     mapNodes,
     moveWith,
     removeResult,
+    removingResult,
     renameResult,
-    replaceResult,
+    replacingResult,
 )
 from PerfusionMapsLib.perfusion_metrics import to_json
 
 from .mrml_stroke_readiness import RESULT, isStrokeResult
-from .recommendation import SIMULATED
+from .recommendation import origin
 from .stroke_folder import UNCERTAINTY, maps_folder, read_documents, read_image
 
 HYPOPERFUSION = "hypoperfusion_probability"
@@ -103,9 +104,9 @@ def loadingStroke(folder, name: str, neighbor=None) -> Iterator[float]:
             setSegment(segmentation, identifier, read_image(folder, f"{identifier}_mask", geometry).values > 0, mean)
             yield 0.8 * own
         nodes = [mean, *mapNodes(node).values(), segmentation]
-        node.SetDescription(SIMULATED)
+        node.SetDescription(origin(metrics))
         for item in nodes:
-            item.SetDescription(SIMULATED)
+            item.SetDescription(origin(metrics))
             moveWith(item, neighbor)
             yield 0.9 * own
         placeBeside([*nodes, node], neighbor, node.GetName())
@@ -168,16 +169,19 @@ def hideLesions(node) -> None:
     _display(node.GetNodeReference("segmentation"), False, LESION_FILL, True)
 
 
-def replaceStrokeResult(old, new) -> None:
-    """Remove an earlier result of the same study and give its name to the new one; maps that were opened in PerfusionMaps stay."""
+def replacingStrokeResult(old, new) -> Iterator[None]:
+    """Remove an earlier result of the same study in small steps, and give its name to the new one.
+
+    Maps that were opened in PerfusionMaps stay.
+    """
     oldMaps, newMaps = thresholdResult(old), thresholdResult(new)
-    replaceResult(old, new)
+    yield from replacingResult(old, new)
     name = f"{new.GetName()} thresholds"
     if oldMaps is not None and oldMaps.GetAttribute(HANDED_OVER):
         name = slicer.mrmlScene.GetUniqueNameByString(name)
     elif oldMaps is not None:
-        removeResult(oldMaps)
-    if newMaps is not None:
+        yield from removingResult(oldMaps)
+    if newMaps is not None and newMaps.GetScene() is not None:
         renameResult(newMaps, name)
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from .model_bundle import write_bundle
+from .networks import MAPS, reads_curves, reads_maps
+from .run_folder import studies_of_run
 from .training import TrainingResult
-from .training_cases import about_case
+from .training_cases import about_case, load_case
 from .training_config import TrainingConfig
 from .training_range import measured_range
 
@@ -15,7 +17,7 @@ PATIENT_SOURCE = "labeled perfusion studies given by the user"
 
 
 def bundle_of_run(
-    folder: Path, config: TrainingConfig, result: TrainingResult, studies, validation, recommended: str = "not compared", card: str = "",
+    folder: Path, config: TrainingConfig, result: TrainingResult, data: Path, recommended: str = "not compared", card: str = "",
     pictures: dict | None = None, version: str = "0.1.0",
 ) -> Path:
     """Write the model of a training run.
@@ -26,25 +28,32 @@ def bundle_of_run(
         Its last part is the model's name; an earlier model there is replaced.
     config, result
         Of the run.
-    studies, validation : sequence of Path
-        Prepared studies it was trained and chosen on.
+    data : Path
+        Folder of prepared studies; of these only the ones the run learned from count, whatever has come since.
     recommended : {"not compared", "maps", "network"}
         What a comparison with the threshold maps on unseen studies says.
     card : str
         Appended to the facts of the run, Markdown.
     pictures : dict or None
         As in `write_bundle`.
+
+    Raises
+    ------
+    RequestRefused
+        A study of the run is not there any more.
     """
+    facts = result.facts
+    studies, _ = studies_of_run(facts, data)
     abouts = [about_case(path) for path in studies]
     patients = any(about.get("patient") for about in abouts)
     source = PATIENT_SOURCE if patients else SIMULATED_SOURCE
-    build = _build(config, studies[0])
-    text = _card(folder.name, config, result, abouts, len(validation), source, patients) + ("\n" + card if card else "")
+    text = _card(folder.name, config, result, abouts, source, patients) + ("\n" + card if card else "")
     return write_bundle(
-        folder, result.network, build, text, version, pictures, replace=True,
+        folder, result.network, _build(config, studies[0]), text, version, pictures, replace=True,
         data_source=source,
         simulation_trained=not patients,
-        training={"steps": result.steps, "minutes": round(result.minutes, 2), "device": result.device, "studies": len(studies),
+        training={"steps": result.steps, "minutes": round(result.minutes, 2), "device": facts.device, "torch": facts.torch,
+                  "studies": len(facts.train), "validation_studies": len(facts.val), "studies_digest": facts.digest,
                   "validation_dice": None if not np.isfinite(result.score) else round(result.score, 4)},
         training_range=measured_range(studies),
         recommended=recommended,
@@ -53,19 +62,16 @@ def bundle_of_run(
 
 def _build(config: TrainingConfig, path: Path) -> dict:
     """Arguments of `build_network` for what was trained."""
-    from .networks import MAPS, reads_curves, reads_maps
-
-    build = {"kind": config.kind, "width": config.width, "slices": config.slices, "dropout": config.dropout}
-    with np.load(path, allow_pickle=False) as stored:
-        if reads_curves(config.kind):
-            build["frames"] = int(stored["curves"].shape[0])
-        if reads_maps(config.kind):
-            build["maps"] = int(stored["maps"].shape[0]) or MAPS
+    build, case = {"kind": config.kind, "width": config.width, "slices": config.slices, "dropout": config.dropout}, load_case(path)
+    if reads_curves(config.kind):
+        build["frames"] = len(case.curves)
+    if reads_maps(config.kind):
+        build["maps"] = len(case.maps) or MAPS
     return build
 
 
 def _card(
-    name: str, config: TrainingConfig, result: TrainingResult, abouts: list[dict], validations: int, source: str, patients: bool
+    name: str, config: TrainingConfig, result: TrainingResult, abouts: list[dict], source: str, patients: bool
 ) -> str:
     noise = [about["noise_hu"] for about in abouts if about.get("noise_hu")]
     groups = {group: sum(about.get("group") == group for about in abouts) for group in ("lvo", "non-lvo", "none")}
@@ -82,14 +88,20 @@ def _card(
         "",
         "## How",
         f"Network {config.kind}, width {config.width}, {result.parameters:,} parameters; {result.steps} steps in {result.minutes:.0f} "
-        f"minutes on {result.device}; loss {config.loss}; "
-        f"the weights are the average that did best on {validations} validation studies.",
+        f"minutes on {result.facts.device}; loss {config.loss}; {_choice(len(result.facts.val))}",
         "" if not np.isfinite(result.score) else f"Mean Dice of penumbra and core on these: {result.score:.3f}.",
         "",
         "## What must not be claimed",
-        "Nothing about patients: neither accuracy nor benefit. "
+        "No claim about patients can be made: neither accuracy nor benefit was measured on any. "
         "A simulation knows no tissue fate, no scanner's artifacts and no rare anatomy."
-        if not patients else "Nothing beyond studies like those it was trained on.",
+        if not patients else "No claim can be made about studies unlike those it was trained on.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _choice(validations: int) -> str:
+    """Which of the weights these are."""
+    if not validations:
+        return "there were no validation studies, so the weights are the average at the end of the run, not chosen by any score."
+    return f"the weights are the average that did best on {validations} validation {'study' if validations == 1 else 'studies'}."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from CTPerfusionSuiteLib.errors import RequestRefused
 from CTPerfusionSuiteLib.progress import Progress, silent
 
 from .brain_box import BrainStack, cut_to_brain
@@ -60,7 +61,8 @@ def predict(
     passes : int
         Monte-Carlo dropout passes; their mean is the result and its entropy the uncertainty.  0: one pass without dropout.
     device : {"auto", "cpu", "cuda"}
-        A GPU that has too little memory is given slabs of slices, and if that is too much the CPU takes over; the notes say so.
+        A GPU that has too little memory is given slabs of slices by networks that read curves, and if that is too much the CPU takes
+        over; the notes say so.
     progress : callable
         Gets 0...1; what it raises ends the work.
     both_sides : bool
@@ -71,15 +73,16 @@ def predict(
     Raises
     ------
     RequestRefused
-        The network reads nothing but maps and the study has none; or a GPU is demanded and there is none.
+        The network reads nothing but maps and the study has none; study and network have other numbers of frames or maps; or a GPU is
+        demanded and there is none.
     """
     from .training import training_device
 
     curves = isinstance(network, MJNet)
     stack = cut_to_brain(study, curves, network.maps > 0 if curves else True)
+    _refuse_other_numbers(network, stack)
     chosen = training_device(device)
-    attempts = [(chosen, _fits(stack) or chosen.type != "cpu"), (chosen, False), (torch.device("cpu"), False)]
-    attempts = [attempt for n, attempt in enumerate(attempts) if attempt not in attempts[:n]]
+    attempts = _attempts(chosen, curves, stack)
     notes = []
     for number, (place, whole) in enumerate(attempts):
         try:
@@ -94,6 +97,29 @@ def predict(
             torch.cuda.empty_cache()
     network.to("cpu")
     return _on_study_grid(mean, stack, study, passes, str(place), tuple(notes))
+
+
+def _refuse_other_numbers(network, stack: BrainStack) -> None:
+    """Refuse a study with other numbers of frames or maps than the network was trained with."""
+    for name, axis, values, wanted in (("frames", 1, stack.curves, getattr(network, "frames", 0)), ("maps", 0, stack.maps, network.maps)):
+        if values is not None and values.shape[axis] != wanted:
+            raise RequestRefused(
+                f"the model was trained on studies of {wanted} {name} and this one has {values.shape[axis]}; choose another model, or "
+                "prepare the study again"
+            )
+
+
+def _attempts(chosen: torch.device, curves: bool, stack: BrainStack) -> list[tuple[torch.device, bool]]:
+    """Where to work, and whether in one piece, in the order in which it is tried.
+
+    The U-Net on maps sees 15 slices and normalizes over all, so there are no slabs of it.
+    """
+    cpu = torch.device("cpu")
+    if not curves:
+        attempts = [(chosen, True), (cpu, True)]
+    else:
+        attempts = [(chosen, _fits(stack) or chosen.type != "cpu"), (chosen, False), (cpu, False)]
+    return [attempt for n, attempt in enumerate(attempts) if attempt not in attempts[:n]]
 
 
 def _mean_probabilities(network, stack: BrainStack, passes: int, device, whole: bool, both_sides: bool, seed: int, progress) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is said first of every network and its results: that it learned from simulated studies, and which method the suite recommends.
+"""What is said first of every network and its results: which studies it learned from, and which method the suite recommends.
 
 Light to import: the panel says it before anything else is loaded.
 """
@@ -30,8 +30,16 @@ def recommendation(metrics: dict) -> str:
 
 def origin(document: dict) -> str:
     """What the network learned from; `document` is a model's metadata or a metrics document."""
-    simulated = {**document, **(document.get("model") or {})}.get("simulation_trained", True)
-    return SIMULATED if simulated else OWN_STUDIES
+    return SIMULATED if _simulated(document) else OWN_STUDIES
+
+
+def short_origin(document: dict) -> str:
+    """The same in a few words, for a subtitle."""
+    return "Simulation-trained network, research only" if _simulated(document) else "Network trained on its user's studies, research only"
+
+
+def _simulated(document: dict) -> bool:
+    return bool({**document, **(document.get("model") or {})}.get("simulation_trained", True))
 
 
 def recommendation_of_model(folder) -> str:

@@ -17,12 +17,14 @@ from PerfusionMapsLib.pipeline import analyze_prepared, prepare
 
 from .lesion_labels import label_of, threshold_label
 from .study_input import network_input, with_result
+from .study_plan_file import begin_or_go_on, document_of_plan
 from .study_sources import BUILT_IN_SOURCES, StudySources
 from .training_cases import SPLITS, StudyCase, case_of, save_case
 from .training_studies import DrawnStudy, draw_study, group_of
 
-WIDE_SMOOTHING_MM = 8.0
-"""Standard deviation of the wider filter of the second baseline."""
+BASELINE = "maps"
+FILTERS_MM = (3.5, 6.5, 8.0)
+"""Standard deviations of further filters of the threshold maps; the default is 5 mm.  A network is held against the best at its noise."""
 TRIES = 8
 
 
@@ -37,8 +39,8 @@ class StudyPlan:
     noise_hu : dict of str -> tuple of float
         By group; a missing group gets `levels` random ones.
     levels : int
-    wide_filter : bool
-        Make the second baseline too.
+    all_filters : bool
+        Make the threshold maps with all filters, not the default one alone.
     least_core_ml : float
         True core of the group "lvo", so that finding it can be scored in every such study.
     """
@@ -46,7 +48,7 @@ class StudyPlan:
     heads: dict[str, int]
     noise_hu: dict[str, tuple[float, ...]] = field(default_factory=dict)
     levels: int = 1
-    wide_filter: bool = False
+    all_filters: bool = False
     least_core_ml: float = 0.0
 
 
@@ -57,13 +59,13 @@ STANDARD_PLAN = {
     "test": StudyPlan(
         {"lvo": 16, "non-lvo": 6, "none": 16},
         {"lvo": BANDS_HU, "non-lvo": (8.0,), "none": (5.0, 12.0)},
-        wide_filter=True,
+        all_filters=True,
         least_core_ml=3.0,
     ),
     "shifted": StudyPlan(
         {"lvo": 8, "non-lvo": 3, "none": 5},
         {"lvo": (5.0, 12.0), "non-lvo": (8.0,), "none": (8.0,)},
-        wide_filter=True,
+        all_filters=True,
         least_core_ml=3.0,
     ),
 }
@@ -84,7 +86,7 @@ def noisy(series: TimeSeries, noise_hu: float, kernel: str, rng: np.random.Gener
     return series.with_values(values)
 
 
-def case_of_series(series: TimeSeries, study: BrainStudy, about: dict, wide: bool, threads: int = 1) -> StudyCase:
+def case_of_series(series: TimeSeries, study: BrainStudy, about: dict, all_filters: bool, threads: int = 1) -> StudyCase:
     """Prepare one scan of a simulated study, label it with the truth, and run the threshold maps on the same preparation.
 
     Raises
@@ -96,17 +98,17 @@ def case_of_series(series: TimeSeries, study: BrainStudy, about: dict, wide: boo
     prepared = prepare(series, request)
     found = network_input(prepared)
     result = analyze_prepared(prepared, request)
-    smooth = None
-    if wide:
-        wider = replace(request, engine=replace(request.engine, smoothing_mm=WIDE_SMOOTHING_MM))
-        smooth = threshold_label(analyze_prepared(prepared, wider), found.blocks)
+    baselines = {BASELINE: threshold_label(result, found.blocks)}
+    for width in FILTERS_MM if all_filters else ():
+        other = replace(request, engine=replace(request.engine, smoothing_mm=width))
+        baselines[f"{BASELINE}, {width:g} mm"] = threshold_label(analyze_prepared(prepared, other), found.blocks)
     label = label_of(study.mask("hypoperfusion"), study.mask("core"), found.blocks)
     found = with_result(found, result)
-    return case_of(found, label, about, threshold_label(result, found.blocks), smooth)
+    return case_of(found, label, about, baselines)
 
 
 def simulate_cases(
-    drawn: DrawnStudy, wide: bool = False, group: str | None = None, least_core_ml: float = 0.0, threads: int = 1
+    drawn: DrawnStudy, all_filters: bool = False, group: str | None = None, least_core_ml: float = 0.0, threads: int = 1
 ) -> list[StudyCase]:
     """The cases of a drawn study, one for each of its noise levels.
 
@@ -146,7 +148,7 @@ def simulate_cases(
     cases = []
     for level, noise_hu in enumerate(drawn.noise_hu):
         series = noisy(study.series, noise_hu, drawn.noise_kernel, np.random.default_rng([options.seed, 4, level]))
-        cases.append(case_of_series(series, study, {**about, "noise_hu": round(noise_hu, 3)}, wide, threads))
+        cases.append(case_of_series(series, study, {**about, "noise_hu": round(noise_hu, 3)}, all_filters, threads))
     return cases
 
 
@@ -160,27 +162,35 @@ def write_training_studies(
     threads: int = 1,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda text: None,
+    say_missing: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """Simulate and prepare all studies of a plan; cases that are there already are kept.
+    """Simulate and prepare all studies of a plan; cases that an earlier run of the same plan wrote are kept.
 
     Parameters
     ----------
     out_dir : path
-        Gets ``<split>_<number><letter>.npz``; the letter counts the noise levels of one head.
+        Gets ``<split>_<number><letter>.npz``; the letter counts the noise levels of one head; and the plan (`study_plan_file`).
     plan : dict of split -> StudyPlan
         Default `STANDARD_PLAN`.
     progress : Progress
     say : callable
         Gets a line about every head.
+    say_missing : callable
+        Gets a line about every head that is missing because no draw of it could be used.
 
     Returns
     -------
     int
         Cases written.
+
+    Raises
+    ------
+    RequestRefused
+        The folder holds studies of another plan, seed or other sources.
     """
     plan = STANDARD_PLAN if plan is None else plan
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    begin_or_go_on(out_dir, document_of_plan(plan, sources, seed, size, slices))
     total, done, written = sum(sum(part.heads.values()) for part in plan.values()), 0, 0
     for split in (name for name in SPLITS if name in plan):
         part = plan[split]
@@ -190,7 +200,10 @@ def write_training_studies(
             levels = len(part.noise_hu.get(group, ())) or part.levels
             paths = [out_dir / f"{split}_{number:04d}{chr(ord('a') + level)}.npz" for level in range(levels)]
             if not all(path.exists() for path in paths):
-                written += _write_head(paths, seed, split, number, group, part, sources, size, slices, threads, say)
+                new = _write_head(paths, seed, split, number, group, part, sources, size, slices, threads, say)
+                if not new:
+                    say_missing(f"{split} {number}: no usable {group} study in {TRIES} draws")
+                written += new
             done += 1
             progress(done / total)
     return written
@@ -203,7 +216,7 @@ def _write_head(paths, seed, split, number, group, part: StudyPlan, sources, siz
             [seed, SPLITS.index(split), number, attempt], split, group, sources, part.noise_hu.get(group), size, slices, part.levels
         )
         try:
-            cases = simulate_cases(drawn, part.wide_filter, group, part.least_core_ml, threads)
+            cases = simulate_cases(drawn, part.all_filters, group, part.least_core_ml, threads)
         except DataRefused as refusal:
             say(f"{split} {number} draw {attempt} ({group}): {refusal}")
             continue
@@ -211,5 +224,4 @@ def _write_head(paths, seed, split, number, group, part: StudyPlan, sources, siz
             save_case(path, case)
         say(f"{split} {number} {group}: {cases[0].about['anatomy']}, {drawn.lesion or 'no lesion'}, {cases[0].about['volumes_ml']}")
         return len(cases)
-    say(f"{split} {number}: no usable {group} study in {TRIES} draws")
     return 0

@@ -1,5 +1,6 @@
 """The report of a network's segmentation: its lesions beside those of the threshold maps, how sure it is, and what it was trained on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from CTPerfusionSuiteLib.report.tiles import lay_out
 from PerfusionMapsLib.perfusion_report import provenance_facts, quality_list
 from PerfusionMapsLib.perfusion_tables import NOTHING, number
 
-from .recommendation import origin, recommendation
-from .stroke_result import REGIONS, StrokeResult, label_of_maps
+from .card_sections import card_sections
+from .lesion_labels import label_of_maps
+from .lesion_scores import REGIONS
+from .recommendation import origin, recommendation, short_origin
+from .stroke_result import StrokeResult
 from .training_cases import CORE, PENUMBRA
 
 
@@ -61,8 +65,8 @@ def stroke_page(result: StrokeResult, picture: bytes, card: str, patient: str | 
             comparison(metrics), Picture(rival, "Axial slices of the mean CT with core and penumbra by thresholds"))))
     sections += [
         Section("Probabilities", tuple(_probabilities(result))),
-        Section("Model card", tuple(Note(line) for line in card_lines(card))),
         Section("Provenance", tuple(provenance_facts(result.provenance)), beside=True),
+        *card_sections(card),
     ]
     side = {"left": "left", "right": "right", "both": "both sides"}.get(metrics["lesion_side"], "none")
     x, y, z = result.geometry.spacing
@@ -74,7 +78,7 @@ def stroke_page(result: StrokeResult, picture: bytes, card: str, patient: str | 
     )
     return Page(
         title="Penumbra and core from the 4-D series",
-        subtitle="Simulation-trained network, research only",
+        subtitle=short_origin(metrics),
         facts=((("Patient", patient),) if patient else ()) + facts,
         headlines=_headlines(metrics),
         sections=tuple(sections),
@@ -107,12 +111,6 @@ def comparison(metrics: dict) -> Table:
     return Table(("Region", "Network", "Thresholds", "Dice"), rows, caption)
 
 
-def card_lines(card: str) -> list[str]:
-    """The card's text without Markdown's marks and tables, paragraph by paragraph."""
-    lines = [line.strip(" #*") for line in card.splitlines()]
-    return [line for line in lines if line and not line.startswith(("|", "!["))]
-
-
 def _headlines(metrics: dict) -> tuple[Headline, ...]:
     volumes, ratio = metrics["volumes_ml"], metrics["mismatch_ratio"]
     how = "by the network"
@@ -126,18 +124,15 @@ def _headlines(metrics: dict) -> tuple[Headline, ...]:
 
 def _probabilities(result: StrokeResult) -> list[Picture]:
     layout = lay_out(RadiologicalView(result.geometry), result.masks["brain_mask"], MOSAIC_WIDTH)
-    tissue, share = result.masks["tissue_mask"], Window(0.0, 100.0, "%", time_table(), (50.0,))
+    tissue, plain = result.masks["tissue_mask"], Window(0.0, 100.0, "%", time_table())
     whole = 100.0 * (result.probabilities["penumbra"] + result.probabilities["core"])
     pictures = [
-        Picture(map_mosaic(layout, whole, tissue, share, "Probability of hypoperfusion (core or penumbra)"),
+        Picture(map_mosaic(layout, whole, tissue, replace(plain, marks=(50.0,)), "Probability of hypoperfusion (core or penumbra)"),
                 "Axial slices of the probability of hypoperfusion", "Line on the color bar: from here on a voxel counts."),
-        Picture(map_mosaic(layout, 100.0 * result.probabilities["core"], tissue, share, "Probability of core"),
-                "Axial slices of the probability of core"),
+        Picture(map_mosaic(layout, 100.0 * result.probabilities["core"], tissue, plain, "Probability of core"),
+                "Axial slices of the probability of core", "Core is where it makes up half of the probability of hypoperfusion or more."),
     ]
     if result.uncertainty is not None:
-        window = Window(0.0, 100.0, "%", time_table())
-        pictures.append(Picture(map_mosaic(layout, 100.0 * result.uncertainty, tissue, window, "Uncertainty (entropy over dropout passes)"),
+        pictures.append(Picture(map_mosaic(layout, 100.0 * result.uncertainty, tissue, plain, "Uncertainty (entropy over dropout passes)"),
                                 "Axial slices of the uncertainty", "0: sure; 100 %: all classes alike."))
     return pictures
-
-

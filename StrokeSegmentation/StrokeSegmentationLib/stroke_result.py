@@ -13,15 +13,14 @@ from PerfusionMapsLib.lesions import side_of
 from PerfusionMapsLib.perfusion_result import PerfusionResult
 from PerfusionMapsLib.pipeline import Steps, analyze_prepared, no_steps, prepare
 
-from .lesion_labels import STANDARD_RULE, label_from_probabilities, volumes_ml
-from .lesion_scores import dice, region
+from .lesion_labels import STANDARD_RULE, label_from_probabilities, label_of_maps, volumes_ml
+from .lesion_scores import REGIONS, dice, region
 from .recommendation import origin
 from .stroke_folder import SCHEMA
 from .study_input import network_input, with_result
 from .training_cases import CORE, PENUMBRA
 from .training_range import outside_training
 
-REGIONS = ("hypoperfusion", "core", "penumbra")
 GRAVE = ("outside_training", "maps_refused")
 """Codes of notes that are warnings."""
 
@@ -180,13 +179,6 @@ def _compared(label: np.ndarray, maps: PerfusionResult, voxel_ml: float) -> dict
         "volumes_ml": {name: volumes[name] if name in known else None for name in REGIONS},
         "dice": {name: _dice(label, own, name) if name in known else None for name in REGIONS},
     }
-
-
-def label_of_maps(maps: PerfusionResult) -> np.ndarray:
-    """Label (K, J, I) of the lesion masks of a threshold result; without a reference there is no core."""
-    whole = next(mask for name, mask in maps.masks.items() if name.startswith("hypoperf_mask")) > 0
-    core = next((mask for name, mask in maps.masks.items() if name.startswith("core_mask")), np.zeros_like(whole)) > 0
-    return np.where(core, CORE, np.where(whole, PENUMBRA, 0)).astype(np.uint8)
 
 
 def _dice(label: np.ndarray, other: np.ndarray, name: str) -> float | None:

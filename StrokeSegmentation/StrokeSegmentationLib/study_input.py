@@ -12,10 +12,8 @@ import numpy as np
 from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.progress import Progress, silent
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries
-from PerfusionMapsLib.analysis_request import AnalysisRequest
-from PerfusionMapsLib.bolus_arrival import Bolus
 from PerfusionMapsLib.perfusion_result import PerfusionResult
-from PerfusionMapsLib.pipeline import PreparedStudy, Steps, analyze_prepared, no_steps, prepare
+from PerfusionMapsLib.pipeline import PreparedStudy, Steps, no_steps
 
 from .bolus_grid import GRID_S, slice_weights
 from .normal_tissue import LEAST_PEAK_HU, mean_curve, normal_side, tissue_means
@@ -93,37 +91,14 @@ class StudyInput:
         return (mean * inside).astype(np.float32)
 
 
-def prepare_study(
-    series: TimeSeries,
-    request: AnalysisRequest = AnalysisRequest(),
-    steps: Steps = no_steps,
-    bolus: Bolus | None = None,
-    overwrite: bool = False,
-    with_maps: bool = False,
-) -> StudyInput:
-    """Everything from a series to the input of a network.
-
-    Parameters
-    ----------
-    series, request, steps, bolus, overwrite
-        As in `PerfusionMapsLib.pipeline.analyze`.
-    with_maps : bool
-        Deconvolve too, for networks that take maps.
+def network_input(study: PreparedStudy, steps: Steps = no_steps) -> StudyInput:
+    """Curves of a prepared study on the network's grid in space and time.
 
     Raises
     ------
-    DataRefused, RequestRefused
-        As `analyze` does; without maps no artery is looked for, so that none can be missing.
+    DataRefused
+        The scan does not show how the bolus passes the brain.
     """
-    study = prepare(series, request, steps, bolus, overwrite)
-    found = network_input(study, steps)
-    if with_maps:
-        return with_result(found, analyze_prepared(study, request, steps))
-    return found
-
-
-def network_input(study: PreparedStudy, steps: Steps = no_steps) -> StudyInput:
-    """Curves of a prepared study on the network's grid in space and time."""
     grid, bolus = study.grid, study.bolus
     progress = steps("curves", "Aligning curves to the bolus")
     hemisphere = study.plane.hemisphere(grid.geometry, study.brain)

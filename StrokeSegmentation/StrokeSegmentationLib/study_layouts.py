@@ -3,9 +3,10 @@
 ISLES 2018 (one folder a case, one folder an image): ``case_1/SMIR.Brain.XX.O.CT_4DPWI.<id>/*.nii`` with ``...O.OT.<id>`` (the core, from
 diffusion MRI) and ``...CT_Tmax.<id>``; one frame a second.
 ISLES 2024 (BIDS): ``derivatives/sub-*/ses-*1/*_space-ncct_ctp.nii.gz``, ``.../perfusion-maps/*_space-ncct_tmax.nii.gz`` and
-``ses-*2/*_lesion-msk.nii.gz`` (the final infarct).
+``ses-*2/*_space-ncct_lesion-msk.nii.gz`` (the final infarct; one in another space is taken where there is none).
 Plain: in a folder a case, or side by side under common beginnings, ``ctp.nii.gz`` with ``label.nii.gz`` (0 background, 1 penumbra, 2 core)
-or ``core.nii.gz`` and ``penumbra.nii.gz``, and ``times.csv`` where the header has no time step.
+or ``core.nii.gz`` and ``penumbra.nii.gz``, and ``times.csv`` where the header has no time step.  Such a study is called by its path in the
+folder: ``case0/scan_ctp.nii.gz`` is "case0_scan".
 """
 
 import csv
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
-from CTPerfusionSuiteLib.geometry import resample_to
+from CTPerfusionSuiteLib.geometry import axial_slices, resample_to
 from CTPerfusionSuiteLib.nifti import read_nifti_series, read_volume
 from CTPerfusionSuiteLib.progress import Progress, silent
 from CTPerfusionSuiteLib.time_axis import read_times
@@ -74,7 +75,7 @@ def find_studies(folder) -> list[StudyFiles]:
     Raises
     ------
     RequestRefused
-        No such folder, or no labeled study in it.
+        No such folder, no labeled study in it, or two that would have the same name.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -83,11 +84,25 @@ def find_studies(folder) -> list[StudyFiles]:
     for search in (_isles_2018, _isles_2024, _plain):
         found = search(images, folder)
         if found:
-            return sorted(found, key=lambda study: study.name)
+            found.sort(key=lambda study: (study.name, study.series.as_posix()))
+            _refuse_same_names(found, folder)
+            return found
     raise RequestRefused(
         f"'{folder.name}' holds no perfusion series with a label; give a folder in the layout of ISLES 2018 or 2024, or one with a "
         "ctp.nii.gz and a label.nii.gz for each case"
     )
+
+
+def _refuse_same_names(studies: list[StudyFiles], folder: Path) -> None:
+    """Two studies of one name would overwrite each other; a file system may take upper and lower case for the same."""
+    places: dict[str, Path] = {}
+    for study in studies:
+        place = study.series.relative_to(folder)
+        other = places.setdefault(study.name.lower(), place)
+        if other is not place:
+            raise RequestRefused(
+                f"the series '{other.as_posix()}' and '{place.as_posix()}' would both be called {study.name}; rename or move one of them"
+            )
 
 
 def _isles_2018(images: list[Path], folder: Path) -> list[StudyFiles]:
@@ -113,7 +128,10 @@ def _isles_2024(images: list[Path], folder: Path) -> list[StudyFiles]:
             continue
         subject = stem.split("_")[0]
         own = [image for image in images if image.name.startswith(subject + "_")]
-        core = _first(own, lambda name: _stem(name).endswith("lesion-msk"))
+        # A mask in the space of another scan than the series may lie beside the one that was brought over.
+        core = _first(own, lambda name: _stem(name).endswith("space-ncct_lesion-msk")) or _first(
+            own, lambda name: _stem(name).endswith("lesion-msk")
+        )
         if core is not None:
             tmax = _first(own, lambda name: _stem(name).endswith("space-ncct_tmax"))
             found.append(StudyFiles(subject, ISLES_2024, path, core=core, tmax=tmax))
@@ -131,7 +149,7 @@ def _plain(images: list[Path], folder: Path) -> list[StudyFiles]:
         label, core, penumbra, tmax = (own.get((beginning + kind).lower()) for kind in ("label", "core", "penumbra", "tmax"))
         times = path.parent / f"{beginning}times.csv"
         if label is not None or core is not None:
-            name = beginning.strip("_-") or _case_name(path.parent, folder)
+            name = _plain_name(beginning.strip("_-"), path.parent, folder)
             found.append(StudyFiles(name, PLAIN, path, label, core, penumbra, tmax, times if times.is_file() else None))
     return found
 
@@ -175,7 +193,7 @@ def case_of_files(files: StudyFiles, step_s: float | None = None, group: str | N
     ----------
     files : StudyFiles
     step_s : float, optional
-        Seconds between frames where neither layout, times file nor header tell.
+        Seconds between frames where neither times file, layout nor header tell.
     group : str, optional
         One of "lvo", "non-lvo", "none"; default by the size of the deficit.
     threads : int, optional
@@ -189,8 +207,8 @@ def case_of_files(files: StudyFiles, step_s: float | None = None, group: str | N
     request = AnalysisRequest()
     request = replace(request, engine=replace(request.engine, threads=threads))
     times = None if files.times is None else read_times(files.times)
-    series = read_nifti_series(files.series, times=times, dt=None if times is not None else step_s or files.step_s)
-    prepared = prepare(series, request)
+    series = read_nifti_series(files.series, times, None if times is not None else files.step_s, missing_dt=step_s)
+    prepared = prepare(axial_slices(series), request)
     found = network_input(prepared)
     label, source = read_label(files, prepared.grid.geometry, prepared.tissue)
     label = label_of(label > 0, label == CORE, found.blocks)
@@ -207,7 +225,7 @@ def case_of_files(files: StudyFiles, step_s: float | None = None, group: str | N
     except DataRefused as refusal:
         about["maps_refused"] = str(refusal)
     else:
-        found, baseline = with_result(found, result), threshold_label(result, found.blocks)
+        found, baseline = with_result(found, result), {"maps": threshold_label(result, found.blocks)}
     return case_of(found, label, about, baseline)
 
 
@@ -241,7 +259,7 @@ def write_patient_cases(
 ) -> int:
     """Prepare all labeled studies of a folder as ``patient_<name>.npz``; returns how many were written.
 
-    A study that is refused is said and left out; cases that are there already are kept.
+    A study that is refused is said and left out, and one without maps is said; cases that are there already are kept.
 
     Raises
     ------
@@ -258,8 +276,11 @@ def write_patient_cases(
             done += 1
         else:
             try:
-                save_case(path, case_of_files(files, step_s, (groups or {}).get(files.name), threads))
+                case = case_of_files(files, step_s, (groups or {}).get(files.name), threads)
+                save_case(path, case)
                 done += 1
+                if "maps_refused" in case.about:
+                    say(f"{files.name}: prepared without maps, so networks that read maps alone leave it out: {case.about['maps_refused']}")
             except (DataRefused, RequestRefused) as refusal:
                 reason = reason or refusal
                 say(f"{files.name}: {refusal}")
@@ -278,12 +299,22 @@ def _mask_on(volume, geometry: Geometry, inside: Callable[[np.ndarray], np.ndarr
 
 
 def _first(images: list[Path], wanted: Callable[[str], bool]) -> Path | None:
+    """The first by path, so that the choice among several is always the same."""
     return next((path for path in images if wanted(path.name)), None)
 
 
 def _stem(path) -> str:
     name = path if isinstance(path, str) else path.name
     return next((name[: -len(end)] for end in _ENDINGS if name.lower().endswith(end)), name)
+
+
+def _plain_name(beginning: str, place: Path, folder: Path) -> str:
+    """Path of a plain study within the folder and the beginning of its files; parts that the beginning repeats are said once."""
+    if not beginning:
+        return _case_name(place, folder)
+    told = beginning.lower().split("_")
+    parts = [part for part in place.relative_to(folder).parts if part.lower() not in (*told, beginning.lower())]
+    return "_".join([*parts, beginning])
 
 
 def _case_name(case: Path, folder: Path) -> str:

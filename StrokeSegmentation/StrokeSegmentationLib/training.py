@@ -1,38 +1,28 @@
 """Training: studies in, the best weights out; stopped at any moment and gone on with as if nothing had happened."""
 
-import copy
 import csv
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
+from CTPerfusionSuiteLib.errors import Canceled, DataRefused, RequestRefused
 from CTPerfusionSuiteLib.progress import Progress, silent
 
-from .augmentation import augment
 from .checkpoints import load_state, save_state
-from .losses import segmentation_loss
-from .mjnet import MJNet
-from .networks import MAPS, build_network, parameter_count, reads_curves, reads_maps
-from .training_batches import StudyStore, order_of_studies
+from .interruption import stopping_between_steps
+from .learner import Learner, RunState, learner_of, mean_dice, score, share_done, take_step, validate, validations_due, why_ended
+from .networks import parameter_count
+from .run_folder import BEST, CHECKPOINT, CONFIG, HISTORY, RunFacts, facts_of_run, facts_of_studies, refuse_foreign_run, write_facts
 from .training_config import TrainingConfig
 
-CHECKPOINT, BEST, HISTORY, CONFIG = "checkpoint.pt", "best.pt", "history.csv", "config.json"
 SAVE_EVERY_S = 60.0
-LARGEST_GRADIENT = 1.0
-WARM_UP, LAST_RATE = 0.1, 0.01
-"""Share of the run in which the learning rate rises; where it ends, over its highest."""
-LEAST_LESION_VOXELS = 20
-"""Studies whose true lesion is smaller have no meaningful Dice."""
-BAD_STEPS = 50
-"""So many steps in a row without a finite loss end the run."""
 
 
 @dataclass(eq=False)
@@ -44,13 +34,13 @@ class TrainingResult:
     network : Module
         On the CPU, with the weights that did best on the validation studies (the moving average).
     score : float
-        Its mean Dice of penumbra and core there; nan without validation studies.
+        Its mean Dice of penumbra and core there; nan without validation studies, or where none of them has a lesion.
     steps : int
     minutes : float
         Processor minutes on a CPU, wall minutes on a GPU.
     parameters : int
-    device : str
-        What it was trained on, in words.
+    facts : RunFacts
+        The studies it learned from and the devices it was trained on.
     stopped : str
         Why it ended.
     history : list of dict
@@ -62,24 +52,14 @@ class TrainingResult:
     steps: int
     minutes: float
     parameters: int
-    device: str
+    facts: RunFacts
     stopped: str
     history: list[dict] = field(default_factory=list)
 
-
-@dataclass
-class _Run:
-    """The state of a run: all that a checkpoint holds."""
-
-    step: int = 0
-    seconds: float = 0.0
-    validated: int = 0
-    best: float = -math.inf
-    waited: int = 0
-    losses: float = 0.0
-    counted: int = 0
-    bad: int = 0
-    history: list[dict] = field(default_factory=list)
+    @property
+    def device(self) -> str:
+        """What it was trained on, in words."""
+        return self.facts.device
 
 
 def train(
@@ -90,6 +70,7 @@ def train(
     progress: Progress = silent,
     report: Callable[[dict], None] | None = None,
     resume: bool = True,
+    say: Callable[[str], None] = lambda text: None,
 ) -> TrainingResult:
     """Train a network.
 
@@ -106,82 +87,57 @@ def train(
         Gets every row of the history.
     resume : bool
         Go on where the folder's checkpoint stopped, if there is one; otherwise an earlier run in the folder is refused.
+    say : callable
+        Gets a line about the network and where it begins.
 
     Raises
     ------
     RequestRefused
-        No studies, an earlier run with another configuration, no GPU where one is demanded.
+        No studies or damaged ones, a folder that is not of a run, an earlier run with another configuration or other studies, no GPU
+        where one is demanded.
     DataRefused
         The loss is not finite any more.
+    Canceled
+        By `progress`, Ctrl-C or SIGTERM, between two steps and with the state saved.
     """
     if not len(studies):
         raise RequestRefused("there are no studies to train on; make some with `ctperfusion stroke studies`, or name another folder")
     folder = Path(folder)
+    refuse_foreign_run(folder)
+    if not resume and (folder / CHECKPOINT).exists():
+        raise RequestRefused(f"'{folder.name}' holds an earlier training run; resume it, or give another folder")
     device = training_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    curves, maps = reads_curves(config.kind), reads_maps(config.kind)
-    store, held_out = (StudyStore(some, curves, maps, config.memory_gb / 2) for some in (studies, validation))
-    first = store.stack(0)
-    shape = {"frames": first.curves.shape[1]} if curves else {}
-    if maps:
-        shape["maps"] = MAPS if first.maps is None else len(first.maps)
-    network = build_network(config.kind, config.width, config.slices, dropout=config.dropout, **shape).to(device)
-    average = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(_weight_groups(network, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.99))
-    run = _start_or_resume(folder, config, resume, network, average, optimizer)
-    board = _tensorboard(folder) if config.tensorboard else None
-    clock = time.process_time if device.type == "cpu" else time.monotonic
-    began, earlier = clock(), run.seconds
-    saved = time.monotonic()
-    stopped, whole = "all steps done", True
-    try:
-        while (done := _share_done(config, run)) < 1:
-            progress(done)
-            whole = False
-            rate = one_cycle(done) * config.learning_rate
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            _step(config, store, network, optimizer, run, device)
-            _follow(average, network, min(config.ema, (1 + run.step) / (10 + run.step)))
-            run.seconds = earlier + clock() - began
-            if int(_share_done(config, run) * config.validations) > run.validated:
-                run.validated = int(_share_done(config, run) * config.validations)
-                row = _validate(config, held_out, average, run, rate, device)
-                run.seconds = earlier + clock() - began
-                better = not len(validation) or _score(row) > run.best
-                run.best, run.waited = (_score(row), 0) if better else (run.best, run.waited + 1)
-                if better:
-                    save_state(folder / BEST, _on_cpu(average.state_dict()))
-                run.history.append(row)
-                _write_history(folder / HISTORY, run.history)
-                if board:
-                    for name in row.keys() - {"step"}:
-                        board.add_scalar(name, row[name], run.step)
-                if report:
-                    report(row)
-                if config.patience and run.waited >= config.patience:
-                    stopped, whole = f"no better result in {config.patience} validations", True
-                    break
-            whole = True
-            if time.monotonic() - saved > SAVE_EVERY_S:
-                _save(folder, config, run, network, average, optimizer)
-                saved = time.monotonic()
-    finally:
-        if whole:  # not in the middle of a step
-            run.seconds = earlier + clock() - began
-            _save(folder, config, run, network, average, optimizer)
-        if board:
-            board.close()
+    facts = facts_of_studies(studies, validation, device_in_words(device), progress)
+    learner = learner_of(config, studies, validation, device)
+    facts = _begin(folder, facts, learner) if not (folder / CHECKPOINT).exists() else _go_on(folder, facts, learner)
+    run, average = learner.run, learner.average
+    for name in (*learner.store.left_out, *learner.held_out.left_out):
+        say(f"{name} is left out: it was prepared without maps, and this network reads nothing else")
+    say(
+        f"{config.kind}: {parameter_count(average):,} parameters; studies: {len(learner.store)} to learn from, {len(learner.held_out)} to "
+        f"choose by; on {device_in_words(device)}" + (f"; goes on after step {run.step}" if run.step else "")
+    )
+    if not why_ended(config, run):
+        _learn(learner, folder, progress, report)
     progress(1.0)
-    if config.minutes is not None and stopped == "all steps done":
-        stopped = f"the budget of {config.minutes:g} minutes is spent"
     average.load_state_dict(load_state(folder / BEST, f"'{BEST}'"))
-    score = run.best if len(validation) else math.nan
-    words = "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return TrainingResult(average.cpu(), score, run.step, run.seconds / 60, parameter_count(average), words, stopped, run.history)
+    return TrainingResult(
+        average.cpu(), best_dice(run.history), run.step, run.seconds / 60, parameter_count(average), facts,
+        why_ended(config, run), run.history,
+    )
+
+
+def best_dice(history: list[dict]) -> float:
+    """The highest mean Dice of penumbra and core in a history; nan where none was measured."""
+    found = [mean_dice(row) for row in history]
+    return max((dice for dice in found if not math.isnan(dice)), default=math.nan)
+
+
+def device_in_words(device: torch.device) -> str:
+    """What a person calls it."""
+    return "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
 
 
 def training_device(name: str) -> torch.device:
@@ -198,115 +154,104 @@ def training_device(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
-def one_cycle(done: float) -> float:
-    """Learning rate over its highest when a share `done` of the run is over: a short rise, then half a cosine."""
-    if done < WARM_UP:
-        return 0.04 + 0.96 * done / WARM_UP
-    return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+def _learn(learner: Learner, folder: Path, progress: Progress, report: Callable[[dict], None] | None) -> None:
+    """Steps and validations until the run has ended; whatever stops it, the folder keeps its state after the last whole step."""
+    config, run = learner.config, learner.run
+    clock = time.process_time if learner.device.type == "cpu" else time.monotonic
+    began, earlier = clock(), run.seconds
+    saved, saved_step, whole = time.monotonic(), run.step, True
+    try:
+        with stopping_between_steps() as check, _drawn_curves(folder, config.tensorboard) as draw:
+
+            def between() -> None:
+                progress(min(share_done(config, run), 1.0))
+                check()
+
+            try:
+                while True:
+                    if validations_due(config, run) > run.validated:
+                        _record(learner, validate(learner, between), folder)
+                        draw(run.history[-1])
+                        if report:
+                            report(run.history[-1])
+                    run.seconds = earlier + clock() - began
+                    if why_ended(config, run):
+                        break
+                    between()
+                    whole = False
+                    take_step(learner)
+                    whole = True
+                    run.seconds = earlier + clock() - began
+                    if time.monotonic() - saved > SAVE_EVERY_S:
+                        _save(learner, folder)
+                        saved, saved_step = time.monotonic(), run.step
+            finally:
+                if whole:
+                    _save(learner, folder)
+                    saved_step = run.step
+    except (Canceled, KeyboardInterrupt) as wish:
+        raise Canceled(
+            f"training was stopped and is kept up to step {saved_step} in '{folder}'; start it again with the same folder to go on"
+        ) from wish
 
 
-def _share_done(config: TrainingConfig, run: _Run) -> float:
-    return run.seconds / (60 * config.minutes) if config.minutes is not None else run.step / config.steps
-
-
-def _step(config, store, network, optimizer, run: _Run, device) -> None:
-    """One update; everything random in it depends on seed and step alone, so that a resumed run repeats it."""
-    rng = np.random.default_rng([config.seed, 1, run.step])
-    torch.manual_seed(int(rng.integers(2**31)))
-    batch = store.batch(order_of_studies(len(store), config.batch, run.step, config.seed))
-    if config.augment:
-        batch = augment(batch, rng, network.maps if isinstance(network, MJNet) else 0)
-    batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
-    network.train()
-    optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        logits = network(batch["x"])
-    loss = segmentation_loss(logits, batch["label"], batch["tissue"], config.loss, config.class_weights)
-    loss.backward()
-    size = torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-    run.step += 1
-    if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(size)):
-        run.bad += 1
-        if run.bad >= BAD_STEPS:
-            raise DataRefused("training does not converge: the loss is not finite any more; lower the learning rate or check the studies")
-        return
-    run.bad = 0
-    optimizer.step()
-    run.losses, run.counted = run.losses + float(loss.detach()), run.counted + 1
-
-
-@torch.no_grad()
-def _follow(average, network, decay: float) -> None:
-    """Move the averaged weights towards those of the network."""
-    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
-
-
-@torch.no_grad()
-def _validate(config, store, average, run: _Run, rate: float, device) -> dict:
-    """One row of the history; resets the mean training loss."""
-    row = {"step": run.step, "minutes": run.seconds / 60, "learning_rate": rate, "loss": run.losses / max(run.counted, 1)}
+def _record(learner: Learner, row: dict, folder: Path) -> None:
+    """A validation into the run's state and folder: the averaged weights are kept when they did better than all before."""
+    config, run = learner.config, learner.run
+    better = not len(learner.held_out) or score(row) > run.best
+    if better:
+        save_state(folder / BEST, _on_cpu(learner.average.state_dict()))
+        run.best, run.waited = score(row), 0
+    else:
+        run.waited += 1
+    run.validated = validations_due(config, run)
     run.losses, run.counted = 0.0, 0
-    losses, dice = [], {1: [], 2: []}
-    average.eval()
-    for number in range(len(store)):
-        batch = {key: value.to(device) for key, value in store.batch([number]).items()}
-        logits = average(batch["x"])
-        losses.append(float(segmentation_loss(logits, batch["label"], batch["tissue"], config.loss, config.class_weights)))
-        found = logits.argmax(dim=1) * batch["tissue"]
-        for label, values in dice.items():
-            truth, mask = batch["label"] == label, found == label
-            if int(truth.sum()) >= LEAST_LESION_VOXELS:
-                values.append(2 * int((truth & mask).sum()) / int(truth.sum() + mask.sum()))
-    row["validation_loss"] = float(np.mean(losses)) if losses else math.nan
-    for label, name in ((1, "dice_penumbra"), (2, "dice_core")):
-        row[name] = float(np.mean(dice[label])) if dice[label] else math.nan
-    return row
-
-
-def _score(row: dict) -> float:
-    """Mean of what could be measured; minus the loss where no validation study has a lesion."""
-    dice = [row[name] for name in ("dice_penumbra", "dice_core") if not math.isnan(row[name])]
-    return float(np.mean(dice)) if dice else -row["validation_loss"]
-
-
-def _weight_groups(network, decay: float) -> list[dict]:
-    """Kernels decay, biases and norms do not."""
-    kernels = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    return [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    run.history.append(row)
+    _write_history(folder / HISTORY, run.history)
 
 
 def _on_cpu(state: dict) -> dict:
     return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
-def _save(folder: Path, config, run: _Run, network, average, optimizer) -> None:
-    state = {"config": config.to_json(), "run": json.dumps(vars(run)), "network": network.state_dict(), "average": average.state_dict()}
-    save_state(folder / CHECKPOINT, {**state, "optimizer": optimizer.state_dict()})
+def _save(learner: Learner, folder: Path) -> None:
+    weights = {name: getattr(learner, name).state_dict() for name in ("network", "average", "optimizer")}
+    save_state(folder / CHECKPOINT, {"config": learner.config.to_json(), "run": json.dumps(vars(learner.run)), **weights})
 
 
-def _start_or_resume(folder: Path, config, resume: bool, network, average, optimizer) -> _Run:
-    """A fresh state, or that of the checkpoint."""
-    place = folder / CHECKPOINT
-    if not place.exists():
-        (folder / CONFIG).write_text(config.to_json(), encoding="utf-8")
-        save_state(folder / BEST, _on_cpu(average.state_dict()))
-        return _Run()
-    if not resume:
-        raise RequestRefused(f"'{folder.name}' holds an earlier training run; resume it, or give another folder")
-    state = load_state(place, f"the checkpoint in '{folder.name}'")
+def _begin(folder: Path, facts: RunFacts, learner: Learner) -> RunFacts:
+    """Make a folder that of a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_facts(folder, facts)
+    (folder / CONFIG).write_text(learner.config.to_json(), encoding="utf-8")
+    save_state(folder / BEST, _on_cpu(learner.average.state_dict()))
+    _save(learner, folder)
+    return facts
+
+
+def _go_on(folder: Path, facts: RunFacts, learner: Learner) -> RunFacts:
+    """Take up the state of the checkpoint."""
+    known = facts_of_run(folder)
+    if not known.same_studies(facts):
+        raise RequestRefused(
+            f"the training run in '{folder.name}' learned from other studies ({len(known.train)} to learn from, {len(known.val)} to choose "
+            "by) than these; resume it with its own, or give another folder"
+        )
+    state = load_state(folder / CHECKPOINT, f"the checkpoint in '{folder.name}'")
     try:
-        if _what_counts(state["config"]) != _what_counts(config.to_json()):
+        if _what_counts(state["config"]) != _what_counts(learner.config.to_json()):
             raise RequestRefused(
                 f"the training run in '{folder.name}' has other options; resume it with its own {CONFIG}, or give another folder"
             )
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        return _Run(**json.loads(state["run"]))
+        for name in ("network", "average", "optimizer"):
+            getattr(learner, name).load_state_dict(state[name])
+        learner.run = RunState(**json.loads(state["run"]))
     except (KeyError, TypeError, ValueError, RuntimeError) as problem:
         raise DataRefused(f"the checkpoint in '{folder.name}' is damaged; start again in another folder") from problem
+    if not why_ended(learner.config, learner.run) and known != known.also_on(facts.device):
+        known = known.also_on(facts.device)
+        write_facts(folder, known)
+    return known
 
 
 def _what_counts(config: str) -> dict:
@@ -323,10 +268,24 @@ def _write_history(path: Path, history: list[dict]) -> None:
     os.replace(partial, path)
 
 
-def _tensorboard(folder: Path):
-    """A writer of curves, None where TensorBoard is not installed."""
+@contextmanager
+def _drawn_curves(folder: Path, wanted: bool) -> Iterator[Callable[[dict], None]]:
+    """What draws a row of the history for TensorBoard; nothing where it is not wanted or not installed."""
+    writer = None
+    if wanted:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = SummaryWriter(str(folder / "tensorboard"))
+        except ImportError:
+            pass
+
+    def draw(row: dict) -> None:
+        for name in row.keys() - {"step"} if writer else ():
+            writer.add_scalar(name, row[name], row["step"])
+
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))
+        yield draw
+    finally:
+        if writer:
+            writer.close()

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from CTPerfusionSuiteLib.errors import RequestRefused
+
 from .brain_box import BrainStack, cut_to_brain
 from .study_input import MAP_SCALES
 
@@ -19,10 +21,24 @@ class StudyStore:
     curves, maps : bool
         Which of them the network reads.
     memory_gb : float
+
+    Attributes
+    ----------
+    left_out : tuple of str
+        Names of studies without maps (no artery was found in them), where the network reads nothing else.
+
+    Raises
+    ------
+    RequestRefused
+        Maps alone are read and no study has any; a file is no prepared study.
     """
 
     def __init__(self, studies: Sequence, curves: bool, maps: bool, memory_gb: float = 4.0):
-        self.studies, self.curves, self.maps = list(studies), curves, maps
+        without = [n for n, study in enumerate(studies) if maps and not curves and not _has_maps(study)]
+        self.studies, self.curves, self.maps = [study for n, study in enumerate(studies) if n not in without], curves, maps
+        self.left_out = tuple(studies[n].stem if isinstance(studies[n], Path) else f"study {n + 1}" for n in without)
+        if without and not self.studies:
+            raise RequestRefused("none of the studies was prepared with maps, and this network reads nothing else; train another network")
         self._kept: dict[int, BrainStack] = {}
         self._room = memory_gb * 1e9
 
@@ -61,6 +77,15 @@ class StudyStore:
             "label": torch.from_numpy(np.stack([centered(stack.label, size) for stack in stacks]).astype(np.int64)),
             "tissue": torch.from_numpy(np.stack([centered(stack.tissue, size) for stack in stacks]) > 0),
         }
+
+
+def _has_maps(study) -> bool:
+    """Whether a case, in memory or as a file, was prepared with maps."""
+    if not isinstance(study, (str, Path)):
+        return len(study.maps) > 0
+    from .training_cases import about_case
+
+    return "maps_refused" not in about_case(study)
 
 
 def network_array(stack: BrainStack, maps: int = 0) -> np.ndarray:

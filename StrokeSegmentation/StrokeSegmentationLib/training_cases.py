@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from CTPerfusionSuiteLib.errors import RequestRefused
 from CTPerfusionSuiteLib.volumes import Geometry
 
-from .study_input import MAP_SCALES, StudyInput
+from .study_input import StudyInput
 
 FORMAT = 1
 BACKGROUND, PENUMBRA, CORE = 0, 1, 2
@@ -35,13 +36,11 @@ class StudyCase:
         0 background, 1 penumbra, 2 core.
     tissue, brain, hemisphere : ndarray (K, J, I) uint8
         `hemisphere` is 1 left, 2 right.
-    threshold_label : ndarray (K, J, I) uint8
-        What PerfusionMaps finds with its default filter; empty array when it was not run.
-    threshold_label_smooth : ndarray (K, J, I) uint8
-        With a wider filter; empty array when it was not run.
+    baselines : dict of str -> ndarray (K, J, I) uint8
+        The labels that PerfusionMaps finds, by the name of its filter; empty when it was not run.
     about : dict
         JSON: ``split``, ``group`` (lvo, non-lvo, none), ``seed``, ``noise_hu``, ``anatomy``, ``head``, ``lesion``, ``voxel_mm``
-        [x, y, z], ``scale_hu`` ...
+        [x, y, z], ``direction`` (rows of `Geometry.direction`), ``scale_hu`` ...
     """
 
     curves: np.ndarray
@@ -52,8 +51,7 @@ class StudyCase:
     tissue: np.ndarray
     brain: np.ndarray
     hemisphere: np.ndarray
-    threshold_label: np.ndarray
-    threshold_label_smooth: np.ndarray
+    baselines: dict[str, np.ndarray]
     about: dict
 
     @property
@@ -67,31 +65,32 @@ class StudyCase:
 
     @property
     def geometry(self) -> Geometry:
-        """The grid, placed at the origin."""
-        return Geometry(self.label.shape[::-1], self.voxel_mm)
-
-    def baselines(self) -> dict[str, np.ndarray]:
-        """The threshold labels that were made, by name."""
-        found = {"maps": self.threshold_label, "maps, wide filter": self.threshold_label_smooth}
-        return {name: label for name, label in found.items() if label.size}
+        """The grid as it lies in the patient, placed at the origin."""
+        grid = Geometry(self.label.shape[::-1], self.voxel_mm)
+        return replace(grid, direction=self.about.get("direction", grid.direction))
 
 
 _ARRAYS = {
     "curves": np.float16, "valid": np.float32, "reference": np.float32, "maps": np.float16, "label": np.uint8, "tissue": np.uint8,
-    "brain": np.uint8, "hemisphere": np.uint8, "threshold_label": np.uint8, "threshold_label_smooth": np.uint8,
+    "brain": np.uint8, "hemisphere": np.uint8,
 }
+_BASELINES = "baselines"
+_UNREADABLE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)
+"""What reading something else, or a damaged file, may raise."""
 
 
 def case_of(
-    study: StudyInput, label: np.ndarray, about: dict, threshold_label: np.ndarray | None = None, smooth: np.ndarray | None = None
+    study: StudyInput, label: np.ndarray, about: dict, baselines: dict[str, np.ndarray] | None = None
 ) -> StudyCase:
-    """A case of a prepared study and a label (K, J, I) on its grid; `about` gets the voxel size, scale, arrival and noise."""
+    """A case of a prepared study, a label and `baselines` (K, J, I) on its grid; `about` gets the voxel size, scale, arrival and noise."""
     if label.shape != study.geometry.shape:
         raise ValueError(f"a label {label.shape} does not fit the study {study.geometry.shape}")
-    none = np.zeros((0, 0, 0), np.uint8)
     measured = {
         "format": FORMAT,
         "voxel_mm": list(study.geometry.spacing),
+        "direction": [list(row) for row in study.geometry.direction],
         "scale_hu": round(study.scale_hu, 4),
         "arrival_s": round(study.arrival_s, 3),
         "measured_noise_hu": round(study.noise_hu, 3),
@@ -106,8 +105,7 @@ def case_of(
         study.tissue.astype(np.uint8),
         study.brain.astype(np.uint8),
         study.hemisphere.astype(np.uint8),
-        none if threshold_label is None else threshold_label.astype(np.uint8),
-        none if smooth is None else smooth.astype(np.uint8),
+        {name: np.asarray(baseline, np.uint8) for name, baseline in (baselines or {}).items()},
         {**about, **measured},
     )
 
@@ -118,7 +116,9 @@ def save_case(path, case: StudyCase) -> None:
     partial = path.with_name(path.name + ".part")
     with open(partial, "wb") as file:
         arrays = {name: getattr(case, name).astype(kind) for name, kind in _ARRAYS.items()}
-        np.savez_compressed(file, about=np.array(json.dumps(case.about)), **arrays)
+        arrays[_BASELINES] = np.stack(list(case.baselines.values())) if case.baselines else np.zeros((0, *case.label.shape), np.uint8)
+        about = {**case.about, _BASELINES: list(case.baselines)}
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
     os.replace(partial, path)
 
 
@@ -133,8 +133,10 @@ def load_case(path) -> StudyCase:
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return StudyCase(**{name: stored[name] for name in _ARRAYS}, about=json.loads(str(stored["about"])))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            about = json.loads(str(stored["about"]))
+            baselines = dict(zip(about.pop(_BASELINES), stored[_BASELINES], strict=True))
+            return StudyCase(**{name: stored[name] for name in _ARRAYS}, baselines=baselines, about=about)
+    except _UNREADABLE as error:
         raise RequestRefused(f"'{path.name}' is no prepared study; make the studies again with `ctperfusion stroke studies`") from error
 
 
@@ -150,7 +152,7 @@ def about_case(path) -> dict:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return json.loads(str(stored["about"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise RequestRefused(f"'{path.name}' is no prepared study; make the studies again with `ctperfusion stroke studies`") from error
 
 
@@ -182,14 +184,10 @@ def flipped(case: StudyCase) -> StudyCase:
     def mirror(values):
         return np.ascontiguousarray(values[..., ::-1])
 
-    images = ("curves", "maps", "label", "tissue", "brain", "threshold_label", "threshold_label_smooth")
+    images = ("curves", "maps", "label", "tissue", "brain")
     hemisphere = mirror(case.hemisphere)
     swapped = np.array([0, 2, 1], np.uint8)[hemisphere]
     side = {"left": "right", "right": "left"}
     about = {**case.about, "side": side.get(case.about.get("side"), case.about.get("side"))}
-    return replace(case, **{name: mirror(getattr(case, name)) for name in images}, hemisphere=swapped, about=about)
-
-
-def map_names() -> tuple[str, ...]:
-    """Names of the channels of `StudyCase.maps`."""
-    return tuple(MAP_SCALES)
+    baselines = {name: mirror(label) for name, label in case.baselines.items()}
+    return replace(case, **{name: mirror(getattr(case, name)) for name in images}, baselines=baselines, hemisphere=swapped, about=about)

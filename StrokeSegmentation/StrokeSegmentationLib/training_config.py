@@ -8,6 +8,8 @@ from CTPerfusionSuiteLib.errors import RequestRefused
 
 LOSSES = ("cross-entropy", "focal-tversky", "sum")
 DEVICES = ("auto", "cpu", "cuda")
+MOST = {"width": 256, "slices": 63, "threads": 1024, "batch": 4096, "steps": 10**9, "validations": 10**6, "seed": 2**32 - 1}
+"""What no run needs more of, and PyTorch or the memory would not bear."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,15 @@ class TrainingConfig:
                 raise RequestRefused(f"the training option '{name}' is one of {', '.join(choices)}, not '{getattr(self, name)}'")
         if len(self.class_weights) != 3 or min(self.class_weights) < 0 or max(self.class_weights) <= 0:
             raise RequestRefused("the training option 'class_weights' holds three numbers: of background, penumbra and core")
-        if not 0 <= self.ema < 1 or not 0 <= self.dropout < 1 or self.weight_decay < 0 or self.patience < 0 or self.threads < 0:
-            raise RequestRefused("the training options 'ema' and 'dropout' are below 1, and none of the options is negative; correct them")
+        for name in ("ema", "dropout", "weight_decay", "patience", "threads", "seed"):
+            if getattr(self, name) < 0:
+                raise RequestRefused(f"the training option '{name}' cannot be negative, as {getattr(self, name)}; correct it")
+        for name in ("ema", "dropout"):
+            if getattr(self, name) >= 1:
+                raise RequestRefused(f"the training option '{name}' has to be below 1, not {getattr(self, name)}; correct it")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise RequestRefused(f"the training option '{name}' has to be at most {most}, not {getattr(self, name)}; correct it")
 
     def to_json(self) -> str:
         """As `read_config` takes it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import erfcx
 
+from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.phantoms import bolus as boluses
 from CTPerfusionSuiteLib.phantoms.acquisition_geometry import shuttle_timing
 from CTPerfusionSuiteLib.phantoms.brain_options import BrainOptions
@@ -253,17 +254,25 @@ def draw_head(rng: np.random.Generator, split: str, sources: StudySources) -> tu
 def draw_lesion(rng: np.random.Generator, split: str, wanted: str, sources: StudySources) -> tuple[str, dict]:
     """Name of a lesion and what it means for `BrainOptions`.
 
-    Mostly a drawn mask of fitting size; else, and always without masks, a built-in occlusion.
+    Drawn masks of fitting size; a quarter of the training studies, and all where there are no masks, show a built-in occlusion.
+    Those are the same in all splits, so studies to validate and test on never do where there are masks.
+
+    Raises
+    ------
+    DataRefused
+        No mask of the split has a fitting size.
     """
     if wanted == "none":
         return "", {"occlusion": "none"}
     files = sources.lesions_of(split)
     low, high = LVO_LESION_ML if wanted == "lvo" else SMALL_LESION_ML
-    if files and rng.random() < 0.75:
-        for n in rng.permutation(len(files))[:LESION_TRIES]:
+    if files and (rng.random() < 0.75 or split != "train"):
+        for n in rng.permutation(len(files))[: LESION_TRIES if split == "train" else None]:
             volume = lesion_volume_ml(files[n])
             if volume is not None and low <= volume <= high:
                 return lesion_name(files[n]), {"lesions": files[n]}
+        if split != "train":
+            raise DataRefused(f"No lesion mask for the {split} studies measures {low:g} to {high:g} mL; give a folder with more masks.")
     if wanted == "lvo":
         return BUILT_IN, {"occlusion": str(rng.choice(["M1", "ICA-T"], p=[0.8, 0.2]))}
     return BUILT_IN, {"occlusion": str(rng.choice(["M2", "ACA", "PCA"], p=[0.5, 0.2, 0.3]))}

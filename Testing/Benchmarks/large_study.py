@@ -2,33 +2,18 @@
 
 import gc
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from command_cost import command_cost
 
 from CTPerfusionSuiteLib.phantoms.brain import BrainOptions, simulate_brain
 from CTPerfusionSuiteLib.phantoms.dicom_styles import write_dicom_study
 from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries
 from PerfusionMapsLib.analysis_request import AnalysisRequest
 from PerfusionMapsLib.pipeline import analyze
-
-MEASURE = """
-import json, resource, sys, time
-from CTPerfusionSuiteLib.cli import main
-began = time.perf_counter()
-code = main(["maps", "--dicom_dir", sys.argv[1], "--out_dir", sys.argv[2], "--progress", "none"])
-seconds = time.perf_counter() - began
-try:
-    # The high-water mark of this process alone; ru_maxrss would also count its parent before exec.
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-except OSError:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([code, seconds, peak * 1024]))
-"""
 
 
 def in_memory(repeats: int = 5) -> None:
@@ -63,15 +48,7 @@ def from_dicom(slices: int, frames: int = 30, moved: bool = False) -> tuple[floa
         write_dicom_study(TimeSeries(values, geometry, small.times), Path(folder) / "dicom", style="siemens", seed=6)
         stored = values.nbytes
         del values
-        shown = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(Path(folder) / "dicom"), str(Path(folder) / "out")],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    code, seconds, peak = __import__("json").loads(shown.strip().splitlines()[-1])
-    if code:
-        raise SystemExit(f"the large study was refused with exit code {code}")
+        seconds, peak = command_cost("maps", "--dicom_dir", Path(folder) / "dicom", "--out_dir", Path(folder) / "out")
     return seconds, peak, stored
 
 

@@ -11,6 +11,7 @@ from StrokeSegmentationLib.evaluation_tables import evaluation_markdown, tables_
 from StrokeSegmentationLib.networks import KINDS, parameter_count
 from StrokeSegmentationLib.prediction import predict
 from StrokeSegmentationLib.simulated_cases import write_training_studies
+from StrokeSegmentationLib.study_plan_file import PLAN
 from StrokeSegmentationLib.study_sources import StudySources
 from StrokeSegmentationLib.training import train
 from StrokeSegmentationLib.training_cases import list_cases
@@ -44,10 +45,11 @@ def main() -> None:
     parser.add_argument("--lesions", type=Path)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the studies")
     parser.add_argument("--networks", default=",".join(KINDS))
     options = parser.parse_args()
-    if not options.data.is_dir():
-        write_training_studies(options.data, sources=StudySources.of(options.anatomy, options.lesions), say=print)
+    if not options.data.is_dir() or (options.data / PLAN).is_file():  # ours, perhaps interrupted; else studies of another making
+        write_training_studies(options.data, sources=StudySources.of(options.anatomy, options.lesions), seed=options.seed, say=print)
     networks = trained(options.networks.split(","), options.data, options.runs, options.minutes, options.threads)
     for split in ("test", "shifted"):
         predictors = {

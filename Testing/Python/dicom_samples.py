@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+
+from CTPerfusionSuiteLib.dicom.perfusion_series import read_perfusion_series
+from CTPerfusionSuiteLib.errors import DataRefused
 
 STUDY, FRAME_OF_REFERENCE = generate_uid(), generate_uid()
 
@@ -125,3 +129,21 @@ def enhanced(values, frames, *, orientation=(1, 0, 0, 0, 1, 0), **elements) -> D
     ct.PixelData = np.asarray(values).astype("<i2").tobytes()
     ct["PixelData"].VR = "OW"
     return ct
+
+
+TIMES = 2.0 * np.arange(12)
+VALUES = truth()
+
+
+def codes(series):
+    """Codes of the notes about a series that was read."""
+    return {code for code, _ in series.notes}
+
+
+def refusal(folder, **options):
+    """The sentence with which a folder is refused; it names no patient and is short."""
+    with pytest.raises(DataRefused) as caught:
+        read_perfusion_series(folder, **options)
+    text = str(caught.value)
+    assert "DOE" not in text and "JANE" not in text and len(text) < 380, text
+    return text

@@ -16,11 +16,11 @@ from example_result import axial_geometry, example_result
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from CTPerfusionSuiteLib.errors import RequestRefused
-from StrokeSegmentationLib.lesion_labels import volumes_ml
-from StrokeSegmentationLib.lesion_scores import dice, region
+from StrokeSegmentationLib.lesion_labels import label_of_maps, volumes_ml
+from StrokeSegmentationLib.lesion_scores import REGIONS, dice, region
 from StrokeSegmentationLib.recommendation import SIMULATED
 from StrokeSegmentationLib.stroke_folder import SCHEMA, write_stroke_data
-from StrokeSegmentationLib.stroke_result import REGIONS, StrokeResult, label_of_maps
+from StrokeSegmentationLib.stroke_result import StrokeResult
 
 PREPARED, WORDS, STEP_S = "MADE_UP_STROKE_FOLDER", "MADE_UP_STROKE_WORDS", "MADE_UP_STROKE_STEP_S"
 """Environment: the folder to copy, a file for the arguments, and how long a step takes."""

@@ -7,8 +7,10 @@ RUN_S = 60
 
 def run(host, panel):
     panel.ui.applyButton.click()
-    assert panel.run is not None, panel.ui.applyButton.toolTip
-    assert host.wait(lambda: panel.run is None, RUN_S), "the run did not end"
+    work = panel.run
+    assert work is not None, panel.ui.applyButton.toolTip
+    assert host.wait(lambda: not work.running, RUN_S), "the run did not end"
+    assert panel.run is None
 
 
 def open_result(panel, folder, name="Study stroke"):

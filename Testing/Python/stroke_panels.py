@@ -65,12 +65,12 @@ def ready(slicer_host, models, monkeypatch, tmp_path, stroke_folder):
     """The panel as it is with PyTorch; the child process is a stand-in that gives the prepared result."""
     import made_up_stroke
 
+    from CTPerfusionSuiteLib.panel import background_work
     from CTPerfusionSuiteLib.panel.child_process import ChildProcess
-    from PerfusionMapsLib.panel import analysis_run
 
     monkeypatch.setattr(TORCH, lambda: True)
     monkeypatch.setattr("StrokeSegmentationLib.panel.torch_section.torchIsInstalled", lambda: True)
-    monkeypatch.setattr(analysis_run, "ChildProcess", functools.partial(ChildProcess, module="made_up_stroke"))
+    monkeypatch.setattr(background_work, "ChildProcess", functools.partial(ChildProcess, module="made_up_stroke"))
     monkeypatch.setenv("PYTHONPATH", str(Path(made_up_stroke.__file__).parent))
     monkeypatch.setenv(made_up_stroke.PREPARED, str(stroke_folder))
     monkeypatch.setenv(made_up_stroke.WORDS, str(tmp_path / "words.json"))
@@ -78,7 +78,7 @@ def ready(slicer_host, models, monkeypatch, tmp_path, stroke_folder):
 
 
 def opened_panel(host):
-    panel = host.open("StrokeSegmentation")
+    panel = host.open("StrokeSegmentation").panel
     panel.enter()
     panel.settings.model = ""  # the application may have chosen the shipped one when it started
     yield panel

@@ -73,20 +73,21 @@ def installed_result(study, tmp_path_factory):
 
 
 def assert_same_files(folder: Path, expected: Path):
-    """The same names, images bit by bit, numbers and tables the same."""
+    """The same names, images bit by bit, numbers, tables, pictures and the report the same."""
     names = sorted(path.name for path in expected.iterdir() if not path.name.startswith("."))
+    assert {"cbf.nii.gz", "cbf_sd.nii.gz", "tmax.nii.gz", "metrics.json", "report.html", "provenance.json"} <= set(names)
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == names
     for name in names:
         if name.endswith(".nii.gz"):
             one, other = (sitk.ReadImage(str(place / name)) for place in (folder, expected))
             assert np.array_equal(sitk.GetArrayViewFromImage(one), sitk.GetArrayViewFromImage(other)), name
             assert one.GetMetaData("descrip") == other.GetMetaData("descrip")
-        elif name.endswith(".csv") or name == "metrics.json":
+        elif name.endswith((".csv", ".png", ".html")) or name == "metrics.json":
             assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
 
 
 def maps(study, folder):
-    return ["maps", "--dicom_dir", str(study), "--out_dir", str(folder), "--method", "bcsvd", "--no-report", "--progress", "none"]
+    return ["maps", "--dicom_dir", str(study), "--out_dir", str(folder), "--progress", "none"]
 
 
 def test_pythonslicer_runs_the_script_from_a_source_checkout_with_the_same_result(study, installed_result, tmp_path):

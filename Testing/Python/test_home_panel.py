@@ -3,10 +3,11 @@
 import time
 
 import pytest
-from model_archives import files_of_model, write_archive
 
 from CTPerfusionSuiteLib.phantoms.brain_options import BrainOptions
 from CTPerfusionSuiteLib.phantoms.dicom_styles import write_dicom_study
+
+pytest_plugins = ("home_panels",)
 
 
 @pytest.fixture(scope="module")
@@ -18,17 +19,6 @@ def study(tmp_path_factory):
     series = simulate_brain(BrainOptions(size=(32, 32), slices=4, frames=16, dt_s=2.5, seed=5)).series
     write_dicom_study(series, folder, style="canon", seed=5, patient_name="SECRET^NAME")
     return folder
-
-
-@pytest.fixture
-def home(slicer_host):
-    """The panel as a user finds it."""
-    panel = slicer_host.open("CTPerfusionSuite")
-    panel.worklist.setEntries([])
-    panel.ui.studyFolder.currentPath = ""
-    yield panel
-    panel.stopChildren()
-    assert slicer_host.wait(lambda: not panel.worklist.running and not panel.sample.running, 5)
 
 
 def search(host, home, folder):
@@ -53,9 +43,9 @@ def test_the_panel_opens_in_half_a_second(slicer_host, monkeypatch):
 
 def test_every_button_says_what_it_does_or_what_is_missing(home):
     for name in ("searchButton", "openButton", "sampleButton", "installButton", "torchButton", "importModelButton", "checkModelButton",
-                 "removeModelButton", "studyFolder", "modelFolder", "seriesShown"):
+                 "removeModelButton", "studyFolder", "modelFolder", "seriesShown", "openModule", "openSampleButton", "openSampleModule"):
         assert getattr(home.ui, name).toolTip, name
-    assert not home.ui.searchButton.enabled and not home.ui.openButton.enabled
+    assert not home.ui.searchButton.enabled and not home.ui.openButton.visible and not home.ui.openModule.visible
 
 
 def test_a_folder_is_searched_and_the_perfusion_series_is_found(slicer_host, home, study):
@@ -63,20 +53,55 @@ def test_a_folder_is_searched_and_the_perfusion_series_is_found(slicer_host, hom
     assert home.ui.worklistTable.rowCount == 1
     shown = home.ui.worklistTable.item(0, 1).text()
     assert "Neuro Perfusion" in shown and "16 x 4 slices" in shown and "SECRET" not in shown
-    assert home.ui.openButton.enabled and "CT Perfusion Maps" in home.ui.openButton.text
+    assert home.ui.openButton.enabled and home.ui.openModule.currentText == "CT Perfusion Maps"
 
 
-def test_the_series_opens_in_its_module_with_its_true_times(slicer_host, home, study):
+@pytest.mark.parametrize(("title", "module"), [("CT Perfusion Maps", "PerfusionMaps"), ("CT Stroke Segmentation", "StrokeSegmentation")])
+def test_the_series_opens_in_the_module_of_choice_with_its_true_times(slicer_host, home, study, title, module):
     import slicer
 
     search(slicer_host, home, study)
+    assert [home.ui.openModule.itemText(n) for n in range(home.ui.openModule.count)] == ["CT Perfusion Maps", "CT Stroke Segmentation"]
+    home.ui.openModule.currentIndex = home.ui.openModule.findText(title)
     home.ui.openButton.click()
-    assert home.ui.searchButton.text == "Cancel" and not home.ui.openButton.enabled
+    assert home.ui.searchButton.text == "Cancel" and home.ui.worklistLabel.text == "Reading the series..."
+    assert not home.ui.openButton.enabled and not home.ui.openModule.enabled
     assert slicer_host.wait(lambda: not home.worklist.running, 30)
-    assert slicer.util.selectedModule() == "PerfusionMaps"
-    sequence = slicer.util.getModuleLogic("PerfusionMaps").getParameterNode().inputNode
+    assert slicer.util.selectedModule() == module
+    sequence = slicer.util.getModuleLogic(module).getParameterNode().inputNode
     assert sequence is not None and sequence.GetNumberOfDataNodes() == 16
     assert (sequence.GetIndexUnit(), float(sequence.GetNthIndexValue(2))) == ("s", 5.0)
+
+
+def test_series_for_modules_that_are_not_here_yet_say_so_and_offer_no_dead_button(home):
+    from CTPerfusionSuiteLib.dicom.worklist import Kind
+
+    about = {"description": "3: Head 5.0", "size": "24 files", "study": "", "place": "", "series_uid": "1.2"}
+    about |= dict.fromkeys(("folder", "shown_folder"), "archive")
+    kinds = (Kind.PLAIN_HEAD, Kind.HEART_PERFUSION, Kind.PLAIN_CHEST, Kind.BRAIN_PERFUSION)
+    home.worklist.setEntries(
+        [{**about, "kind": kind.value, "modules": list(kind.modules), "reason": f"recognized as {kind.value}"} for kind in kinds]
+    )
+    for row, title in enumerate(("LVO Detection", "Myocardial Perfusion", "Contrast Synthesis")):
+        home.ui.worklistTable.selectRow(row)
+        said = home.ui.worklistLabel.text
+        assert f"Recognized as {kinds[row].value}. The module for such series, {title}, is not part" in said
+        assert not home.ui.openButton.visible and not home.ui.openModule.visible
+    home.ui.worklistTable.selectRow(3)
+    assert home.ui.worklistLabel.text == "Recognized as brain perfusion." and home.ui.openButton.visible
+
+
+def test_the_choice_of_module_stays_when_another_series_is_selected(home):
+    from CTPerfusionSuiteLib.panel.suite_modules import ModuleChoice
+
+    choice = ModuleChoice(home.ui.openSampleButton, home.ui.openSampleModule, lambda: None)
+    choice.offer(["PerfusionMaps", "LVODetection", "StrokeSegmentation"])
+    home.ui.openSampleModule.currentIndex = 1
+    choice.offer(["StrokeSegmentation", "PerfusionMaps"])
+    assert choice.chosen() == "StrokeSegmentation"
+    choice.offer(["LVODetection"])
+    assert choice.chosen() == "" and not home.ui.openSampleButton.visible
+    home.sample.update()
 
 
 def test_opening_a_series_can_be_canceled_and_leaves_nothing(slicer_host, home, study):
@@ -139,7 +164,7 @@ def test_series_that_no_module_takes_are_listed_on_request_with_the_reason(slice
     row = next(n for n in range(home.ui.worklistTable.rowCount) if "Topogram" in home.ui.worklistTable.item(n, 1).text())
     home.ui.worklistTable.selectRow(row)
     assert "ocalizer" in home.ui.worklistLabel.text
-    assert not home.ui.openButton.enabled and "No module" in home.ui.openButton.toolTip
+    assert not home.ui.openButton.visible and "No module" in home.ui.worklistLabel.text
 
 
 def test_which_series_are_listed_is_kept_with_the_scene(slicer_host, home, tmp_path):
@@ -223,93 +248,8 @@ def test_repeated_searches_leave_no_nodes_and_no_observers_behind(slicer_host, h
     assert (slicer.mrmlScene.GetNumberOfNodes(), len(home.Observations)) == (nodes, observers)
 
 
-def test_missing_parts_are_named_and_installed_only_after_asking(slicer_host, home, monkeypatch):
-    import slicer.packaging
-
-    from CTPerfusionSuiteLib.panel import parts_section
-
-    real = parts_section.installed_version
-    monkeypatch.setattr(parts_section, "installed_version", lambda name: None if name == "highdicom" else real(name) or "1.0")
-    home.parts.update()
-    assert "without maps and lesions as DICOM objects" in home.ui.partsLabel.text
-    asked, there = [], iter([False, True])
-    monkeypatch.setattr(slicer.packaging, "pip_check", lambda requirements: next(there))
-    monkeypatch.setattr(slicer.packaging, "pip_ensure", lambda requirements, **options: asked.append((requirements, options)))
-    home.ui.installButton.click()
-    assert asked == [(["highdicom>=0.27"], {"requester": "CT Perfusion Suite"})]  # asks, and shows progress: Slicer's own defaults
-    assert "Not everything" not in home.ui.partsLabel.text
-
-
-def test_declining_an_installation_is_no_error(slicer_host, home, monkeypatch):
-    import slicer.packaging
-
-    def decline(requirements, **options):
-        raise RuntimeError("User declined package installation")
-
-    monkeypatch.setattr(slicer.packaging, "pip_check", lambda requirements: False)
-    monkeypatch.setattr(slicer.packaging, "pip_ensure", decline)
-    monkeypatch.setattr(home.parts, "missing", lambda: ["highdicom"])
-    home.parts.onInstall()
-    assert "Not everything was installed" in home.ui.partsLabel.text
-    assert slicer_host.dialogs == []
-
-
-def test_a_failing_installation_is_explained_without_a_trace(home, monkeypatch):
-    import slicer.packaging
-
-    def fail(requirements, **options):
-        raise OSError("no route to host")
-
-    said = []
-    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, **options: said.append((text, options)))
-    monkeypatch.setattr(slicer.packaging, "pip_check", lambda requirements: False)
-    monkeypatch.setattr(slicer.packaging, "pip_ensure", fail)
-    monkeypatch.setattr(home.parts, "missing", lambda: ["highdicom"])
-    home.parts.onInstall()
-    assert "Check the network" in said[0][0] and "no route" in said[0][1]["detailedText"]
-
-
-def test_without_its_extension_pytorch_is_explained_not_installed(home):
-    home.parts.onInstallTorch()
-    assert "Extensions Manager" in home.ui.partsLabel.text
-
-
-def test_a_model_is_imported_checked_shown_with_its_card_and_removed(slicer_host, home, tmp_path, monkeypatch):
-    import slicer
-
-    home.ui.modelFolder.currentPath = str(tmp_path / "models")
-    assert "No models here" in home.ui.modelsLabel.text
-    home.models.importFile(write_archive(tmp_path / "tiny.zip", files_of_model()))
-    table = home.ui.modelsTable
-    assert [table.item(0, column).text() for column in range(4)] == ["tiny", "0.1.0", "0.0 MB", "not checked"]
-    assert "nothing may be claimed" in home.ui.modelCard.plainText
-    home.ui.checkModelButton.click()
-    assert table.item(0, 3).text() == "intact"
-    weights = tmp_path / "models" / "tiny" / "models" / "model.pt"
-    weights.write_bytes(b"changed")
-    home.ui.checkModelButton.click()
-    assert table.item(0, 3).text() == "damaged" and "was changed" in home.ui.modelCard.plainText
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *arguments, **options: False)
-    home.ui.removeModelButton.click()
-    assert weights.is_file()
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *arguments, **options: True)
-    home.ui.removeModelButton.click()
-    assert not weights.exists() and table.rowCount == 0 and not home.ui.removeModelButton.enabled
-
-
-def test_a_refused_model_is_explained_and_nothing_is_kept(home, tmp_path, monkeypatch):
-    import slicer
-
-    said = []
-    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, *arguments, **options: said.append(text))
-    home.ui.modelFolder.currentPath = str(tmp_path / "models")
-    home.models.importFile(write_archive(tmp_path / "tiny.zip", {**files_of_model(), "models/model.pt": b"other"}))
-    assert "was changed" in said[0]
-    assert home.ui.modelsTable.rowCount == 0
-
-
 def test_the_modules_self_test_passes(slicer_host):
-    slicer_host.run_test("CTPerfusionSuite")
+    slicer_host.modules["CTPerfusionSuite"].runTest()
 
 
 def test_the_panel_fits_a_narrow_column(slicer_host, home, study):
@@ -317,4 +257,4 @@ def test_the_panel_fits_a_narrow_column(slicer_host, home, study):
     for section in (home.ui.partsSection, home.ui.modelsSection):
         section.collapsed = False
     hint = home.parent.minimumSizeHint
-    assert (hint() if callable(hint) else hint).width() <= 400
+    assert (hint() if callable(hint) else hint).width() <= 400 - 20  # a column of 400 pixels with its scroll bar

@@ -74,7 +74,7 @@ def test_a_stroke_study_after_a_cardiac_arrest_is_of_the_brain(tmp_path):
 
 def test_perfusion_comes_first_and_every_series_says_why(archive):
     entries = make_worklist(archive)
-    assert entries[0].kind is Kind.BRAIN_PERFUSION and entries[0].kind.module == "PerfusionMaps"
+    assert entries[0].kind is Kind.BRAIN_PERFUSION and entries[0].kind.modules == ("PerfusionMaps", "StrokeSegmentation")
     assert all(entry.reason for entry in entries)
     assert (entries[0].folder, entries[0].place) == (str(archive / "brain"), "brain")
     assert entries[0].size == "12 x 4 slices, 22 s"
@@ -89,7 +89,7 @@ def test_a_panel_gets_the_worklist_as_json(archive):
     words = [sys.executable, "-m", "CTPerfusionSuiteLib.cli", "worklist", "--dicom_dir", str(archive), "--progress", "json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     last = json.loads(done.stdout.splitlines()[-1])
-    assert last["event"] == "done" and last["entries"][0]["module"] == "PerfusionMaps"
+    assert last["event"] == "done" and last["entries"][0]["modules"] == ["PerfusionMaps", "StrokeSegmentation"]
 
 
 def test_a_folder_without_files_is_refused_in_one_sentence(tmp_path):

@@ -75,6 +75,15 @@ def test_every_tracked_file_of_a_module_is_in_the_lists_and_nothing_else_is():
     assert tracked <= {f"{module}/{path}" for module in MODULES for path in listed(module)}
 
 
+def test_the_repository_stays_far_below_the_size_the_index_accepts():
+    shown = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if shown.returncode or not shown.stdout:
+        pytest.skip("no git repository here")
+    sizes = {name: (ROOT / name).stat().st_size for name in shown.stdout.splitlines() if (ROOT / name).is_file()}
+    assert sum(sizes.values()) < 50e6  # 100 MB, with its history
+    assert max(sizes.values()) < 10e6, max(sizes, key=sizes.get)
+
+
 def test_no_two_modules_install_the_same_path():
     paths = [path.lower() for module in MODULES for path in listed(module)]
     assert len(paths) == len(set(paths))
@@ -299,6 +308,17 @@ def test_the_readme_and_the_checks_name_every_module_that_must_be_on_the_path():
     assert f"--additional-module-paths {' '.join(MODULES)}" in readme
     for picture in re.findall(r"\]\((Resources/[^)]+)\)", readme):
         assert (ROOT / picture).is_file(), picture
+
+
+def test_the_checks_run_on_every_system_and_in_a_release_of_slicer_whose_archive_is_compared():
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    jobs = dict(re.findall(r"^  (\w+):\n((?:    .*\n|\n)+)", workflow[workflow.index("\njobs:\n") :], re.M))
+    assert set(jobs) == {"unit", "pip", "slicer"}
+    assert "make test" in jobs["unit"] and re.search(r"os: \[.*windows-latest.*\]", jobs["pip"])
+    assert re.search(r"SLICER_ITEM: .*'[0-9a-f]{24}'", workflow) and re.search(r"SLICER_SHA512: .*'[0-9a-f]{128}'", workflow)
+    assert "sha512sum --check" in jobs["slicer"] and "\n    if:" not in jobs["slicer"]
+    for path in re.findall(r"(?:CTPerfusionSuite|Testing)/[\w./-]+\.(?:py|txt)", workflow):
+        assert (ROOT / path).is_file(), path
 
 
 def test_packages_that_may_be_installed_into_slicer_are_floors_and_never_its_own():

@@ -38,9 +38,11 @@ def multi_volume(slicer, series, labels, unit, tag="AcquisitionTime"):
 
     image = vtk.vtkImageData()
     image.SetDimensions(series.geometry.size)
-    image.AllocateScalars(vtk.VTK_SHORT, FRAMES)
-    vtk_to_numpy(image.GetPointData().GetScalars())[:] = series.values.reshape(FRAMES, -1).T
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "multi-volume")
+    frames = len(series.values)
+    image.AllocateScalars(vtk.VTK_SHORT, frames)
+    vtk_to_numpy(image.GetPointData().GetScalars())[:] = series.values.reshape(frames, -1).T
+    node = slicer.mrmlScene.AddNode(slicer.vtkMRMLMultiVolumeNode())
+    node.SetName("multi-volume")
     node.SetAndObserveImageData(image)
     setGeometry(node, series.geometry)
     node.SetAttribute("MultiVolume.FrameLabels", ",".join(map(str, labels)))
@@ -111,6 +113,20 @@ def test_a_multi_volume_is_read_with_the_times_of_its_labels(slicer):
     counted = multi_volume(slicer, series, range(FRAMES), "count", "TemporalPositionIdentifier")
     with pytest.raises(DataRefused, match="no usable time axis"):
         seriesFromNode(counted)
+
+
+def test_a_multi_volume_chosen_in_the_panel_is_analyzed(slicer_host, slicer, small_study):
+    from perfusion_panel_hands import run, settle, volumes
+
+    node = multi_volume(slicer, small_study.series, 1000 * small_study.series.times, "ms")
+    panel = slicer_host.open("PerfusionMaps").panel
+    panel.settings.motionCorrection = False  # quicker
+    panel.ui.inputSelector.setCurrentNode(node)
+    assert panel.settings.inputNode is node
+    run(slicer_host, panel)
+    settle(slicer_host, panel)
+    assert panel.settings.result is not None, panel.ui.statusLabel.text
+    assert float(volumes(panel)[0]) > 10
 
 
 def test_a_frame_on_another_grid_and_a_plain_volume_are_refused_by_name(slicer):

@@ -21,7 +21,7 @@ def panel(slicer_host, small_study):
     from CTPerfusionSuiteLib.mrml_sequences import sequenceFromSeries
     from PerfusionMaps import Method
 
-    panel = slicer_host.open("PerfusionMaps")
+    panel = slicer_host.open("PerfusionMaps").panel
     panel.settings.method, panel.settings.motionCorrection = Method.BCSVD, False  # quicker
     panel.settings.inputNode = sequenceFromSeries(small_study.series, "CTP")[2]
     yield panel
@@ -129,8 +129,11 @@ def test_excluded_regions_and_slices_become_one_mask(slicer, panel, words):
 def test_the_brain_of_a_result_is_edited_as_a_segment_and_used_by_the_next_run(slicer_host, slicer, panel, words):
     panel.ui.applyButton.click()
     assert slicer_host.wait(lambda: panel.run is None, RUN_S)
-    brain = slicer.util.arrayFromVolume(panel.settings.result.GetNodeReference("masks.brain_mask")) > 0
+    mean, mask = (panel.settings.result.GetNodeReference(role) for role in ("images.mean_ct", "masks.brain_mask"))
+    brain = slicer.util.arrayFromVolume(mask) > 0
     panel.ui.drawBrainButton.click()
+    editor = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
+    assert editor.GetSourceVolumeNode() is mean
     slicer_host.open("PerfusionMaps")  # back from the Segment Editor
     assert panel.settings.brainMaskSegment == "brain"
     assert (read_mask(words()[0], "--mask").values > 0).sum() == brain.sum()
@@ -185,22 +188,6 @@ def test_the_tissue_under_the_mouse_follows_in_the_plot(slicer_host, slicer, pan
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
 
 
-def test_an_anatomical_image_comes_back_registered_and_can_lie_under_the_map(slicer_host, slicer, panel, small_study):
-    from CTPerfusionSuiteLib.mrml import fillVolumeNode
-    from CTPerfusionSuiteLib.volumes import Volume
-
-    anatomy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "NCCT")
-    fillVolumeNode(anatomy, Volume(small_study.series.values[0], small_study.series.geometry, "CT number", "[hnsf'U]"))
-    panel.settings.anatomy = anatomy
-    panel.ui.applyButton.click()
-    assert slicer_host.wait(lambda: panel.run is None, RUN_S)
-    assert panel.settings.result is not None, panel.ui.statusLabel.text
-    assert [panel.ui.backgroundCombo.itemText(n) for n in range(panel.ui.backgroundCombo.count)][-1].startswith("Anatomy")
-    panel.ui.backgroundCombo.currentIndex = panel.ui.backgroundCombo.count - 1
-    composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
-    assert composite.GetBackgroundVolumeID() == panel.settings.result.GetNodeReferenceID("images.anatomy")
-
-
 def test_a_folder_of_dicom_files_is_analyzed_without_loading_it_first(slicer_host, panel, small_dicom):
     panel.settings.inputNode = None
     panel.settings.dicomFolder = small_dicom
@@ -211,16 +198,17 @@ def test_a_folder_of_dicom_files_is_analyzed_without_loading_it_first(slicer_hos
     assert "SECRET" not in panel.settings.result.GetText()
 
 
-def test_regions_of_the_user_and_of_an_atlas_join_the_statistics_with_intervals(slicer_host, slicer, panel):
+def test_regions_of_the_user_and_of_an_atlas_join_the_statistics_with_intervals(slicer_host, slicer, panel, small_study):
     panel.settings.method = type(panel.settings.method).BAYES
     panel.ui.applyButton.click()
     assert slicer_host.wait(lambda: panel.run is None, RUN_S)
-    slicer_host.wait(lambda: panel.ui.regionsTable.rowCount == 3, 3)
+    table = panel.ui.regionsTable
+    assert slicer_host.wait(lambda: table.rowCount == 5, 3)
+    assert [table.item(row, 0).text() for row in (3, 4)] == ["Tissue, left", "Tissue, right"]
     node, _mask = drawn(slicer, panel, (slice(2, 4), slice(30, 60), slice(20, 40)), "M2 territory")
     panel.settings.regions = node
-    table = panel.ui.regionsTable
-    assert [table.item(row, 0).text() for row in range(table.rowCount)][-1] == "M2 territory"
-    assert "\u00a0to\u00a0" in table.item(3, 2).text()
+    assert slicer_host.wait(lambda: table.rowCount == 6, 3)
+    assert table.item(5, 0).text() == "M2 territory" and "\u00a0to\u00a0" in table.item(5, 2).text()
     atlas = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "atlas")
     from CTPerfusionSuiteLib.mrml import fillVolumeNode, geometryOf
     from CTPerfusionSuiteLib.volumes import Volume
@@ -229,7 +217,20 @@ def test_regions_of_the_user_and_of_an_atlas_join_the_statistics_with_intervals(
     labels[:, :, 48:] = 2
     fillVolumeNode(atlas, Volume(labels, geometryOf(panel.settings.inputNode)))
     panel.settings.regions = atlas
-    assert table.rowCount == 5
+    assert slicer_host.wait(lambda: table.rowCount == 7, 3)
+    volumes = [float(table.item(row, 1).text()) for row in (5, 6)]
+    # Moved half a head to the patient's left by a transform, the atlas has its second label outside the head.
+    import vtk
+
+    shift = vtk.vtkMatrix4x4()
+    shift.SetElement(0, 3, -48 * small_study.series.geometry.spacing[0])
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    moved.SetMatrixTransformToParent(shift)
+    atlas.SetAndObserveTransformNodeID(moved.GetID())
+    panel.settings.regions = None
+    panel.settings.regions = atlas
+    assert slicer_host.wait(lambda: table.rowCount == 6, 3)
+    assert float(table.item(5, 1).text()) == pytest.approx(volumes[1], abs=0.2)
 
 
 def test_edited_times_keep_what_is_known_of_each_slice(slicer, panel, words, small_study):
@@ -259,3 +260,15 @@ def test_a_dicom_folder_is_loaded_to_be_seen_and_corrected_before_the_analysis(s
     panel.ui.loadFolderButton.click()
     assert slicer_host.wait(lambda: panel.ui.loadFolderButton.text == "Load", RUN_S)
     assert panel.settings.inputNode is None and panel.ui.timesSummary.text.endswith(".") and len(panel.ui.timesSummary.text) > 20
+
+
+def test_loading_a_dicom_folder_can_be_stopped_while_its_frames_come(slicer_host, slicer, panel, small_dicom):
+    panel.settings.inputNode = None
+    panel.settings.dicomFolder = small_dicom
+    sequences = len(slicer.util.getNodesByClass("vtkMRMLSequenceNode"))
+    panel.ui.loadFolderButton.click()
+    assert slicer_host.wait(lambda: len(slicer.util.getNodesByClass("vtkMRMLSequenceNode")) > sequences, RUN_S)
+    panel.ui.loadFolderButton.click()
+    assert panel.ui.loadFolderButton.text == "Load" and panel.ui.timesSummary.text == "Canceled."
+    slicer_host.wait(lambda: False, 0.1)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSequenceNode")) == sequences and panel.settings.inputNode is None

@@ -11,12 +11,20 @@ import pytest
 TITLE = "Brain CT perfusion (simulated)"
 
 
+def press_the_button():
+    """What the button of the module Sample Data does: the list of what it loaded."""
+    from SampleData import SampleDataLogic
+
+    source = SampleDataLogic().sourceForSampleName(TITLE)
+    return source.customDownloader(source)
+
+
 @pytest.fixture(scope="module")
 def sample(running_slicer_host):
     """Folder of the sample, made once as the button makes it."""
     from CTPerfusionSuiteLib.panel import sample_data
 
-    running_slicer_host.click_sample(TITLE)
+    press_the_button()
     return sample_data.sampleFolder()
 
 
@@ -27,13 +35,13 @@ def test_the_sample_is_registered_with_a_picture(slicer_host):
     picture = Path(source.thumbnailFileName)
     assert picture.is_file() and picture.stat().st_size < 60_000
     assert source.customDownloader is not None
-    assert (source.uris, source.fileNames, source.loadFileType) == ("", "CTPBrainSimulated.seq.nrrd", "SequenceFile")
+    assert (source.uris, source.fileNames, source.loadFileTypes) == ("", "CTPBrainSimulated.seq.nrrd", "SequenceFile")
 
 
 def test_its_button_loads_a_sequence_with_seconds_and_hounsfield_units(slicer_host, sample):
     import slicer
 
-    (sequence,) = slicer_host.click_sample(TITLE)
+    (sequence,) = press_the_button()
     assert sequence.GetName().startswith("CTPBrainSimulated")
     assert (sequence.GetIndexName(), sequence.GetIndexUnit(), sequence.GetNumberOfDataNodes()) == ("time", "s", 40)
     assert [float(sequence.GetNthIndexValue(n)) for n in (0, 1, 39)] == [0.0, 1.5, 58.5]
@@ -49,7 +57,7 @@ def test_its_button_loads_a_sequence_with_seconds_and_hounsfield_units(slicer_ho
 def test_the_second_time_nothing_is_made_again(slicer_host, sample):
     path = sample / "series.seq.nrrd"
     before = path.stat().st_mtime_ns
-    slicer_host.click_sample(TITLE)
+    press_the_button()
     assert path.stat().st_mtime_ns == before
 
 
@@ -94,7 +102,7 @@ def test_the_seconds_survive_a_saved_and_reopened_scene(slicer_host, sample, tmp
 
     from CTPerfusionSuiteLib.mrml_sequences import timesOf
 
-    slicer_host.click_sample(TITLE)
+    press_the_button()
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     slicer.mrmlScene.Clear()
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
@@ -110,9 +118,9 @@ def test_a_damaged_file_in_the_cache_is_explained_and_made_anew_next_time(slicer
     monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, *arguments, **options: said.append(text))
     path = sample / "series.seq.nrrd"
     path.write_bytes(b"NRRD0005\n\n")
-    assert slicer_host.click_sample(TITLE) == []
+    assert press_the_button() == []
     assert "damaged" in said[0]
-    assert len(slicer_host.click_sample(TITLE)) == 1
+    assert len(press_the_button()) == 1
     assert os.path.getsize(path) > 1_000_000
 
 
@@ -127,10 +135,16 @@ def test_the_loaded_sample_opens_in_its_module_until_the_scene_is_closed(slicer_
     import slicer
 
     home = slicer_host.open("CTPerfusionSuite")
+    assert not home.ui.openSampleButton.visible  # nothing to open yet
     home.ui.sampleButton.click()
     slicer_host.wait(lambda: not home.sample.running, 60)
-    home.ui.openSampleButton.click()
-    assert slicer.util.selectedModule() == "PerfusionMaps"
-    assert slicer.util.getModuleLogic("PerfusionMaps").getParameterNode().inputNode == home.sample.sequence()
+    for index, module in enumerate(("PerfusionMaps", "StrokeSegmentation")):
+        slicer_host.open("CTPerfusionSuite")
+        assert home.ui.openSampleButton.visible and home.ui.openSampleButton.enabled
+        home.ui.openSampleModule.currentIndex = index
+        home.ui.openSampleButton.click()
+        assert slicer.util.selectedModule() == module
+        assert slicer.util.getModuleLogic(module).getParameterNode().inputNode == home.sample.sequence()
+    slicer_host.open("CTPerfusionSuite")
     slicer.mrmlScene.Clear()
-    assert not home.ui.openSampleButton.enabled and "Load the sample first" in home.ui.openSampleButton.toolTip
+    assert not home.ui.openSampleButton.visible and not home.ui.openSampleModule.visible

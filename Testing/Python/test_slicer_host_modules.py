@@ -57,6 +57,11 @@ class HostSampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameters = self.logic.getParameterNode()
         self.tag = self.parameters.connectGui(self.ui)
 
+    def unbind(self):
+        if self.tag is not None:
+            self.parameters.disconnectGui(self.tag)
+            self.tag = None
+
     def enter(self):
         self.calls.append("enter")
 
@@ -68,7 +73,7 @@ class HostSampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
 
     def onStartClose(self, caller, event):
-        self.parameters.disconnectGui(self.tag)
+        self.unbind()
         self.calls.append("close")
 
     def onEndClose(self, caller, event):
@@ -156,14 +161,15 @@ def test_an_exception_in_setup_is_reported_and_the_panel_is_still_entered(sample
 
 
 def test_a_modules_own_test_runs(sample):
-    sample.run_test("HostSample")
-    sample.run_test("CTPerfusionSuite")
+    sample.modules["HostSample"].runTest()
+    sample.modules["CTPerfusionSuite"].runTest()
 
 
 def test_sample_data_is_generated_by_its_button_only(sample):
     import SampleData
 
-    assert sample.click_sample("HostSample1").GetName() == "HostSample1"
+    source = SampleData.SampleDataLogic().sourceForSampleName("HostSample1")
+    assert source.customDownloader(source).GetName() == "HostSample1"
     with pytest.raises(TypeError):
         SampleData.SampleDataLogic.registerCustomSampleDataSource(sampleName="x", customDownloader=print)
 
@@ -171,7 +177,7 @@ def test_sample_data_is_generated_by_its_button_only(sample):
 def test_every_face_of_the_suite_opens_unchanged_and_fast(slicer_host):
     import slicer
 
-    for name in ("CTPerfusionSuite", "PerfusionMaps"):
+    for name in ("CTPerfusionSuite", "PerfusionMaps", "StrokeSegmentation"):
         panel = slicer_host.open(name)
         assert panel.parent.isEntered and slicer.util.findChildren(panel.parent, className="QPushButton") is not None
     slicer.util.selectModule("CTPerfusionSuite")
@@ -184,12 +190,24 @@ def test_a_module_name_that_slicer_does_not_have_cannot_be_set_on_its_parent(sam
         slicer.modules.hostsample.license = "Apache"
 
 
-def test_packages_are_checked_but_never_installed(slicer_host):
+def test_packages_are_installed_only_when_missing_asked_for_and_not_while_testing(slicer_host, monkeypatch):
+    import qt
     import slicer
 
-    requirements = ["numpy>=1.20", "no-such-package>=1"]
+    installed, requirements = [], ["numpy>=1.20", "no-such-package>=1"]
+    monkeypatch.setattr(slicer.packaging, "pip_install", installed.append)
     assert slicer.packaging.pip_check(requirements[0]) and not slicer.packaging.pip_check(requirements)
-    assert slicer.packaging.pip_ensure(requirements, requester="CTPerfusionSuite") is None  # --testing
+    slicer.packaging.pip_ensure(requirements, requester="CTPerfusionSuite")
+    assert slicer_host.dialogs == installed == []  # --testing
+    slicer_host.application._testing = False
+    slicer.packaging.pip_ensure(requirements[:1], requester="CTPerfusionSuite")
+    assert slicer_host.dialogs == []
+    slicer_host.answers.append(qt.QMessageBox.Cancel)
+    with pytest.raises(RuntimeError, match="declined"):
+        slicer.packaging.pip_ensure(requirements, requester="CTPerfusionSuite")
+    assert installed == [] and slicer_host.dialogs[0][0] == "CTPerfusionSuite - Install Python Packages"
+    slicer.packaging.pip_ensure(requirements, requester="CTPerfusionSuite")
+    assert installed == [requirements]
 
 
 def test_module_files_import_only_what_slicer_allows_at_the_top(slicer_host):

@@ -259,27 +259,34 @@ def test_segments_take_masks_and_give_them_back(slicer_host):
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(bool), segmentation, core, volume)
 
 
-def test_a_point_is_placed_with_a_click_and_sends_events_while_dragged(slicer_host):
+def test_a_multi_volume_is_a_volume_of_its_own_class_that_a_selector_has_to_name(slicer_host):
     import slicer
     import vtk
 
-    points, moves = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "AIF"), []
-    place = slicer.qSlicerMarkupsPlaceWidget()
-    place.setMRMLScene(slicer.mrmlScene)
-    place.setCurrentNode(points)
-    place.setPlaceModeEnabled(True)
-    assert place.placeModeEnabled
-    points.AddControlPoint([1.0, 2.0, 3.0])
-    slicer.app.applicationLogic().GetInteractionNode().SwitchToViewTransformMode()
-    assert not place.placeModeEnabled
-
-    @vtk.calldata_type(vtk.VTK_INT)
-    def moved(caller, event, index):
-        moves.append((index, caller.GetNthControlPointPosition(index)))
-
-    points.AddObserver(points.PointModifiedEvent, moved)
-    slicer_host.drag(points, 0, [(5, 2, 3), (6, 2, 3)])
-    assert moves == [(0, (5.0, 2.0, 3.0)), (0, (6.0, 2.0, 3.0))]
+    image = vtk.vtkImageData()
+    image.SetDimensions(4, 3, 2)
+    image.AllocateScalars(vtk.VTK_SHORT, 5)
+    node = slicer.mrmlScene.AddNode(slicer.vtkMRMLMultiVolumeNode())
+    node.SetName("MultiVolume")
+    node.SetAndObserveImageData(image)
+    assert (node.GetClassName(), node.IsA("vtkMRMLScalarVolumeNode"), node.IsA("vtkMRMLSequenceNode")) == (
+        "vtkMRMLMultiVolumeNode", True, False,
+    )  # fmt: skip
+    assert slicer.mrmlScene.GetFirstNodeByName("MultiVolume") is node and slicer.util.arrayFromVolume(node).shape == (2, 3, 4, 5)
+    plain, naming = slicer.qMRMLNodeComboBox(), slicer.qMRMLNodeComboBox()
+    for selector, kinds in ((plain, ("vtkMRMLScalarVolumeNode",)), (naming, ("vtkMRMLScalarVolumeNode", "vtkMRMLMultiVolumeNode"))):
+        selector.nodeTypes, selector.showChildNodeTypes = kinds, False
+        selector.setMRMLScene(slicer.mrmlScene)
+    assert (plain.currentNode(), naming.currentNode()) == (None, node)
+    other = add_volume("CT")
+    naming.addAttribute("vtkMRMLScalarVolumeNode", "Sequences.BaseName")  # asked of scalar volumes only
+    naming.setCurrentNode(other)
+    assert naming.currentNode() is node
+    other.SetAttribute("Sequences.BaseName", "CTP")
+    naming.setMRMLScene(None)
+    naming.setMRMLScene(slicer.mrmlScene)
+    naming.setCurrentNode(other)
+    assert naming.currentNode() is other
 
 
 def test_nodes_come_into_the_subject_hierarchy_beside_their_source(slicer_host):

@@ -22,6 +22,15 @@ def head(slicer, name="CT", background=20):
     return volume
 
 
+def slice_pixels(view="Red", size=(400, 400)):
+    """RGB pixels (rows, columns, 3) uint8 of a slice view of a given size; slicer.util.resetSliceViews() fits it."""
+    import slicer
+
+    widget = slicer.app.layoutManager().sliceWidget(view).sliceView()
+    widget.resize(*size)
+    return widget._image()
+
+
 def brightness(pixels, rows, columns):
     return float(pixels[rows, columns].mean())
 
@@ -38,9 +47,9 @@ def scene(slicer_host):
 def test_the_patients_right_is_on_the_left_of_an_axial_picture(scene, slicer_host):
     import slicer
 
-    slicer_host.slice_pixels()
+    slice_pixels()
     slicer.util.resetSliceViews()
-    pixels = slicer_host.slice_pixels()
+    pixels = slice_pixels()
     center, left, right = slice(190, 210), slice(90, 110), slice(290, 310)
     assert brightness(pixels, center, left) > 230 and 40 < brightness(pixels, center, right) < 90
 
@@ -53,9 +62,9 @@ def test_anterior_is_on_top_of_an_axial_picture(slicer_host):
     volume = slicer.util.addVolumeFromArray(values, IJK_TO_RAS, "front")
     volume.CreateDefaultDisplayNodes()
     slicer.util.setSliceViewerLayers(background=volume)
-    slicer_host.slice_pixels()
+    slice_pixels()
     slicer.util.resetSliceViews()
-    pixels = slicer_host.slice_pixels()
+    pixels = slice_pixels()
     assert brightness(pixels, slice(40, 80), slice(190, 210)) > 150 > 20 > brightness(pixels, slice(320, 360), slice(190, 210))
 
 
@@ -78,9 +87,9 @@ def test_a_map_in_front_is_mixed_with_its_own_colors_and_opacity(scene, slicer_h
     reds = []
     for opacity in (0.0, 0.5, 1.0):
         slicer.util.setSliceViewerLayers(foreground=tmax, foregroundOpacity=opacity)
-        slicer_host.slice_pixels()
+        slice_pixels()
         slicer.util.resetSliceViews()
-        pixels = slicer_host.slice_pixels()
+        pixels = slice_pixels()
         reds.append(pixels[200, 100].astype(int).tolist())
     assert reds[0][0] == reds[0][1] and reds[2][0] > 240 > 20 > reds[2][1] and reds[2][1] < reds[1][1] < reds[0][1]
     assert pixels[200, 300, 2] == pixels[200, 300, 0]  # below the threshold the map is transparent
@@ -99,13 +108,13 @@ def test_segments_and_points_are_drawn_where_they_are(scene, slicer_host):
     points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "AIF")
     points.CreateDefaultDisplayNodes()
     points.AddControlPoint([0, 40, 0])
-    slicer_host.slice_pixels()
+    slice_pixels()
     slicer.util.resetSliceViews()
-    pixels = slicer_host.slice_pixels().astype(int)
+    pixels = slice_pixels().astype(int)
     assert pixels[200, 305, 1] > pixels[200, 305, 0] + 50
     assert pixels[70:80, 195:205, 0].max() > 200 and pixels[320:330, 195:205, 0].max() < 100
     segmentation.GetDisplayNode().SetSegmentVisibility(core, False)
-    hidden = slicer_host.slice_pixels().astype(int)
+    hidden = slice_pixels().astype(int)
     assert abs(hidden[200, 305, 0] - hidden[200, 305, 1]) < 5
 
 
@@ -178,8 +187,33 @@ def test_the_crosshair_tells_where_the_mouse_is(slicer_host):
 
     tag = crosshair.AddObserver(slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent, moved)
     slicer_host.hover([10, -20, 4])
+    slicer_host.hover([10, -20, 4], "LeaveEvent")
     crosshair.RemoveObserver(tag)
-    assert seen == [(10.0, -20.0, 4.0)]
+    assert seen[-1] == pytest.approx((10, -20, 4), abs=0.5) and not crosshair.GetCursorPositionRAS([0.0] * 3)
+
+
+def test_a_point_is_placed_with_a_click_and_sends_events_while_dragged(scene, slicer_host):
+    import slicer
+
+    slice_pixels()
+    slicer.util.resetSliceViews()
+    points, events = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "AIF"), []
+    points.CreateDefaultDisplayNodes()
+    place = slicer.qSlicerMarkupsPlaceWidget()
+    place.setMRMLScene(slicer.mrmlScene)
+    place.setCurrentNode(points)
+    slicer_host.click([1, 2, 3])
+    assert points.GetNumberOfControlPoints() == 0  # nothing is being placed
+    place.setPlaceModeEnabled(True)
+    slicer_host.hover([1, 2, 3])
+    assert (points.GetNumberOfControlPoints(), points.GetNumberOfDefinedControlPoints()) == (1, 0)  # the preview under the mouse
+    slicer_host.click([1, 2, 3])
+    assert points.GetNumberOfDefinedControlPoints() == 1 and not place.placeModeEnabled
+    for name in ("PointStartInteractionEvent", "PointModifiedEvent", "PointEndInteractionEvent"):
+        points.AddObserver(getattr(points, name), lambda *_a, name=name: events.append(name))
+    slicer_host.drag([(1, 2, 3), (5, 2, 3), (16, 2, 3)])
+    assert points.GetNthControlPointPosition(0) == pytest.approx((16, 2, 3), abs=0.5)
+    assert (events[0], events[-1]) == ("PointStartInteractionEvent", "PointEndInteractionEvent") and len(events) >= 4
 
 
 def test_the_whole_window_is_one_picture_of_panel_and_views(scene, slicer_host, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ torch = pytest.importorskip("torch")
 from toy_strokes import toy_case  # noqa: E402
 
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused  # noqa: E402
-from CTPerfusionSuiteLib.models import list_models, sha256  # noqa: E402
+from CTPerfusionSuiteLib.models import list_models, read_model, sha256  # noqa: E402
 from StrokeSegmentationLib.checkpoints import load_state, load_weights  # noqa: E402
 from StrokeSegmentationLib.model_bundle import read_bundle, write_bundle  # noqa: E402
 from StrokeSegmentationLib.networks import build_network  # noqa: E402
 from StrokeSegmentationLib.prediction import predict  # noqa: E402
+from StrokeSegmentationLib.recommendation import short_origin  # noqa: E402
 
 BUILD = {"kind": "4d", "width": 4, "slices": 3, "frames": 12}
 CARD = "# Tiny\n\nTrained on nothing.\n"
@@ -58,6 +60,46 @@ def test_a_model_comes_back_and_predicts_as_before(bundle):
     assert (model.kind, model.name, model.card, model.needs_maps) == ("4d", "tiny-4d", CARD, False)
     assert "research only" in model.description["intended_use"] and model.description["data_source"] == "nothing"
     np.testing.assert_allclose(predict(model.network, toy_case(1), device="cpu").probabilities, before, atol=5e-3)
+
+
+def test_what_was_trained_on_patients_is_nowhere_called_simulated(tmp_path):
+    folder = write_bundle(tmp_path / "own", build_network(**BUILD), BUILD, CARD, simulation_trained=False)
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+    texts = json.dumps(metadata) + (folder / "LICENSE").read_text() + (folder / "docs" / "data_license.txt").read_text()
+    assert metadata["simulation_trained"] is False and "simulat" not in texts.replace("simulation_trained", "")
+    assert "its user" in metadata["intended_use"] and "not for diagnosis" in metadata["intended_use"]
+    assert short_origin(metadata) == "Network trained on its user's studies, research only"
+
+
+def test_a_model_says_by_itself_that_it_is_of_simulations_and_on_what_conditions_it_may_be_used(bundle):
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert metadata["simulation_trained"] is True and "simulation-trained" in metadata["intended_use"]
+    assert short_origin(metadata) == "Simulation-trained network, research only"
+    assert "Apache License" in (bundle / "LICENSE").read_text() and "simulated" in (bundle / "docs" / "data_license.txt").read_text()
+    assert {"LICENSE", "docs/data_license.txt"} <= set(metadata["sha256"]) and read_model(bundle).intact
+
+
+@pytest.mark.parametrize(("kind", "frames", "maps"), [("4d", 12, 0), ("4d+maps", 12, 2), ("maps-unet", 0, 5)])
+def test_the_announced_input_is_the_one_the_network_takes(tmp_path, kind, frames, maps):
+    if kind == "maps-unet":
+        pytest.importorskip("monai")
+    build = {"kind": kind, "width": 4, "slices": 3, **({"frames": frames} if frames else {}), **({"maps": maps} if maps else {})}
+    folder = write_bundle(tmp_path / "it", build_network(**build), build, CARD)
+    told = json.loads((folder / "configs" / "metadata.json").read_text())["network_data_format"]["inputs"]["image"]
+    shape = [size if size != "*" else 16 for size in told["spatial_shape"]]
+    assert len(told["channel_def"]) == told["num_channels"] and len(shape) == (4 if frames else 3)
+    logits = read_bundle(folder).network(torch.zeros(1, told["num_channels"], *shape))
+    assert logits.shape == (1, 3, 16, 16, 16)
+
+
+def test_a_model_of_maps_asks_for_monai_where_it_is_missing(tmp_path, monkeypatch):
+    pytest.importorskip("monai")
+    build = {"kind": "maps-unet", "width": 4}
+    folder = write_bundle(tmp_path / "maps-net", build_network(**build), build, CARD)
+    monkeypatch.setitem(sys.modules, "monai", None)
+    with pytest.raises(RequestRefused, match="MONAI") as refusal:
+        read_bundle(folder)
+    one_sentence(refusal)
 
 
 def test_the_weights_are_half_precision_tensors_and_nothing_else(bundle):
@@ -112,7 +154,9 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "network", [None, "4d", {"kind": "magic"}, {"kind": "4d", "wings": 2}, {"kind": "4d", "width": -4}, {"kind": "4d", "width": "x"}]
+    "network", [None, "4d", {"kind": "magic"}, {"kind": "4d", "wings": 2}, {"kind": "4d", "width": -4}, {"kind": "4d", "width": "x"},
+                {"kind": "4d", "frames": 10**9}, {"kind": "4d", "frames": 24.5}, {"kind": "4d", "frames": True},
+                {"kind": "4d", "slices": 10**7 + 1}, {"kind": "4d+maps", "maps": 10**9}, {"kind": "4d", "width": None}]
 )
 def test_a_description_that_fits_no_network_is_refused(bundle, network):
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())

@@ -14,11 +14,13 @@ from toy_strokes import toy_cases  # noqa: E402
 
 from CTPerfusionSuiteLib.cli import main  # noqa: E402
 from CTPerfusionSuiteLib.models import read_model  # noqa: E402
+from CTPerfusionSuiteLib.report.page import Page, render  # noqa: E402
 from PerfusionMapsLib.result_folder import open_result  # noqa: E402
+from StrokeSegmentationLib.card_sections import card_sections  # noqa: E402
 from StrokeSegmentationLib.model_bundle import write_bundle  # noqa: E402
 from StrokeSegmentationLib.networks import build_network  # noqa: E402
 from StrokeSegmentationLib.stroke_folder import MASKS, PROBABILITIES, open_stroke_result  # noqa: E402
-from StrokeSegmentationLib.training_cases import save_case  # noqa: E402
+from StrokeSegmentationLib.training_cases import load_case, save_case  # noqa: E402
 
 BUILD = {"kind": "4d", "width": 4, "slices": 3}
 
@@ -153,14 +155,29 @@ def toy_folder(tmp_path_factory):
     for number, case in enumerate(toy_cases(8, frames=24)):
         split = "train" if number < 5 else "test"
         about = {**case.about, "split": split, "noise_hu": 8.0, "measured_noise_hu": 8.0, "scale_hu": 5.0, "anatomy": f"toy-{number}"}
-        save_case(folder / f"{split}_{number}.npz", replace(case, about=about, threshold_label=np.minimum(case.label, 1)))
+        save_case(folder / f"{split}_{number}.npz", replace(case, about=about, baselines={"maps": np.minimum(case.label, 1)}))
     return folder
 
 
-def test_a_network_is_trained_goes_on_after_a_stop_and_is_scored(toy_folder, tmp_path):
+def test_a_network_is_trained_goes_on_after_a_stop_and_is_scored(toy_folder, tmp_path, monkeypatch):
+    import signal
+
+    from StrokeSegmentationLib import learner
+
+    steps, plain = [], learner.order_of_studies
+
+    def order(studies, batch, step, seed):
+        steps.append(step)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return plain(studies, batch, step, seed)
+
+    monkeypatch.setattr(learner, "order_of_studies", order)
     (tmp_path / "config.json").write_text(json.dumps({"width": 4, "slices": 3, "batch": 2, "validations": 2}))
     words = ("train", "--data", toy_folder, "--out_dir", tmp_path / "run", "--config", tmp_path / "config.json", "--device", "cpu")
+    assert stroke(*words, "--steps", 4, "--name", "mine") == 130 and not (tmp_path / "run" / "model").exists()
     assert stroke(*words, "--steps", 4, "--name", "mine") == 0
+    assert steps == [0, 1, 2, 3], "no step is lost and none is done twice"
     trained = read_model(tmp_path / "run" / "model" / "mine")
     assert trained.intact and "4 steps" in trained.card and "What must not be claimed" in trained.card
     assert stroke(*words, "--steps", 4, "--name", "mine", "--no-resume") == 2, "an earlier run is never overwritten silently"
@@ -168,6 +185,144 @@ def test_a_network_is_trained_goes_on_after_a_stop_and_is_scored(toy_folder, tmp
     rows = (tmp_path / "scores" / "studies.csv").read_text().splitlines()
     assert len(rows) == 1 + 3 * 2, "three test studies, each by the network and by thresholds"
     assert "mine" in (tmp_path / "scores" / "evaluation.md").read_text()
+
+
+@pytest.fixture
+def evaluation_of(model, toy_folder, tmp_path):
+    """Scores copies of the tiny model under some names; the exit code and the folder."""
+
+    def run(*names, data=toy_folder, device="cpu", **build):
+        words = []
+        for number, name in enumerate(names):
+            own = {**BUILD, **build}
+            words += ["--model", write_bundle(tmp_path / f"run{number}" / name, build_network(**own), own, "# It")]
+        return stroke("evaluate", "--data", data, *words, "--out_dir", tmp_path / "scores", "--device", device), tmp_path / "scores"
+
+    return run
+
+
+@pytest.mark.parametrize("names", [("mine", "mine"), ("maps",), ("mine", "maps-other")])
+def test_models_that_could_not_be_told_apart_in_the_tables_are_refused(names, evaluation_of, toy_folder, tmp_path, capsys):
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    for path in toy_folder.glob("test_*.npz"):
+        case = load_case(path)
+        save_case(folder / path.name, replace(case, baselines={"maps-other": case.label}))
+    code, out = evaluation_of(*names, data=folder)
+    told = capsys.readouterr().err.strip()
+    assert code == 2 and "called" in told and "\n" not in told and not out.exists()
+
+
+def test_an_evaluation_says_whether_its_studies_are_simulated_or_of_patients(evaluation_of, toy_folder, tmp_path):
+    from StrokeSegmentationLib.commands import _kinds_of_studies
+
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    for path in toy_folder.glob("test_*.npz"):
+        case = load_case(path)
+        save_case(folder / path.name, replace(case, about={**case.about, "patient": True}))
+    code, out = evaluation_of("mine", data=folder)
+    page = (out / "evaluation.md").read_text(encoding="utf-8")
+    assert code == 0 and page.startswith("# Evaluation on studies of patients") and "simulated" not in page
+    assert _kinds_of_studies(1, 3) == "2 simulated studies and 1 of patients" and _kinds_of_studies(0, 3) == "simulated studies"
+
+
+def test_a_study_without_maps_is_left_out_of_the_scores_of_a_network_of_maps(evaluation_of, toy_folder, tmp_path, capsys):
+    pytest.importorskip("monai")
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    for number, path in enumerate(sorted(toy_folder.glob("test_*.npz"))):
+        case = load_case(path)
+        about = case.about if number else {**case.about, "maps_refused": "No artery was found."}
+        save_case(folder / path.name, replace(case, about=about, maps=case.maps[: len(case.maps) if number else 0]))
+    build = {"kind": "maps-unet", "maps": 2}
+    code, out = evaluation_of("mine", data=folder, **build)
+    assert code == 0 and "test_5 is left out" in capsys.readouterr().err
+    assert "test_5" not in (out / "studies.csv").read_text()
+    for path in sorted(folder.glob("*.npz"))[1:]:
+        path.unlink()
+    assert evaluation_of("other", data=folder, **build)[0] == 2
+
+
+def test_a_model_for_other_studies_is_refused_in_one_sentence(evaluation_of, small_dicom, tmp_path, capsys):
+    code, out = evaluation_of("mine", frames=12)
+    told = capsys.readouterr().err.strip()
+    assert code == 2 and "12 frames and this one has 24" in told and "\n" not in told and not out.exists()
+    words = ("--model", tmp_path / "run0" / "mine", "--out_dir", tmp_path / "out", "--device", "cpu")
+    assert stroke("predict", "--dicom_dir", small_dicom, *words, "--no-maps") == 2
+    told = capsys.readouterr().err.strip()
+    assert "12 frames and this one has 24" in told and "\n" not in told and not (tmp_path / "out").exists()
+
+
+CARD = """# Tiny
+
+It knows **nothing** but `words` and
+[links](http://x).
+
+## Nothing below
+## Figures
+
+| study | *Dice* | a\\|b |
+| --- | :-: | --- |
+| <i>one</i> | 0.5 (0.4 to 0.6) | 3 |
+| two | 0.7 |
+
+- first
+- second
+
+## Where it fails
+![the worst](w.png)
+![the next](n.png)
+"""
+
+
+def test_the_card_is_shown_with_its_tables_and_without_the_marks_of_markdown():
+    sections = card_sections(CARD)
+    assert [section.title for section in sections] == ["Model card", "Model card: Figures", "Model card: Where it fails"]
+    assert [part.text for part in sections[0].parts] == ["It knows nothing but words and links."]
+    table, *items = sections[1].parts
+    assert table.columns == ("study", "Dice", "a|b") and table.numeric
+    assert table.rows == (("<i>one</i>", "0.5 (0.4 to 0.6)", "3"), ("two", "0.7", ""))
+    assert [item.text for item in items] == ["\u2022 first", "\u2022 second"]
+    assert [part.text for part in sections[2].parts] == ["Pictures in the model's folder: the worst, the next."]
+    page = render(Page("t", "", (), (), sections))
+    assert "<td>0.7</td>" in page and "&lt;i&gt;one&lt;/i&gt;" in page
+    assert not [text for text in ("<i>", "**", "Nothing below") if text in page]
+
+
+def test_a_card_of_anything_is_taken_as_text():
+    assert card_sections("") == () and card_sections("## Only\n---\n") == ()
+    (section,) = card_sections("| no table |\n2*3*4\n|\n|-|")
+    texts = [getattr(part, "text", part.kind) for part in section.parts]
+    assert texts == ["| no table | 2*3*4", "table"]
+
+
+def test_the_report_of_a_network_of_patients_is_not_called_simulated():
+    from made_up_stroke import made_up_stroke
+
+    from StrokeSegmentationLib.stroke_report import stroke_page
+
+    made = made_up_stroke()
+    simulated = stroke_page(made, b"\0" * 24, "# x").subtitle
+    metrics = {**made.metrics, "model": {**made.metrics["model"], "simulation_trained": False}}
+    own = stroke_page(replace(made, metrics=metrics), b"\0" * 24, "# x")
+    assert simulated.startswith("Simulation-trained") and "user's studies" in own.subtitle and "studies its user gave" in own.footer
+
+
+def test_only_the_probability_of_hypoperfusion_has_a_line_from_which_on_a_voxel_counts(monkeypatch):
+    from made_up_stroke import made_up_stroke
+
+    from StrokeSegmentationLib import stroke_report
+
+    marks = {}
+
+    def remember(layout, values, mask, window, title):
+        marks[title.split(" (")[0]] = window.marks
+        return b"\0" * 24
+
+    monkeypatch.setattr(stroke_report, "map_mosaic", remember)
+    stroke_report.stroke_page(made_up_stroke(), b"\0" * 24, "# x")
+    assert marks == {"Probability of hypoperfusion": (50.0,), "Probability of core": (), "Uncertainty": ()}
 
 
 def test_a_split_that_does_not_exist_is_refused(tmp_path, capsys):

@@ -8,9 +8,11 @@ import pytest
 from CTPerfusionSuiteLib.errors import DataRefused
 from CTPerfusionSuiteLib.phantoms.acquisition_geometry import shuttle_timing
 from CTPerfusionSuiteLib.volumes import Geometry
+from PerfusionMapsLib.analysis_request import AnalysisRequest
+from PerfusionMapsLib.pipeline import analyze_prepared, prepare
 from StrokeSegmentationLib.bolus_grid import GRID_S, enhancement_weights, grid_weights, slice_weights
-from StrokeSegmentationLib.lesion_labels import label_of_study
-from StrokeSegmentationLib.study_input import MAP_SCALES, prepare_study
+from StrokeSegmentationLib.lesion_labels import label_from_probabilities
+from StrokeSegmentationLib.study_input import MAP_SCALES, network_input, with_result
 from StrokeSegmentationLib.training_range import QUANTITIES, outside_training, quantities
 from StrokeSegmentationLib.voxel_blocks import VoxelBlocks
 
@@ -19,6 +21,19 @@ def bolus(times) -> np.ndarray:
     """A smooth tissue curve, peak 10 HU, of which 15 s are rise and fall."""
     u = np.maximum(np.asarray(times, float) - 9.0, 0.0) / 2.5
     return 10.0 * (u / 4.0) ** 4 * np.exp(4.0 - u)
+
+
+def prepare_study(series, with_maps=False):
+    """What a network sees of a series."""
+    study = prepare(series, AnalysisRequest())
+    found = network_input(study)
+    return with_result(found, analyze_prepared(study, AnalysisRequest())) if with_maps else found
+
+
+def label_of_study(study, probabilities):
+    """The label on the scan's grid of probabilities on the network's, by the standard rule."""
+    fine = study.to_analysis_grid(probabilities)
+    return label_from_probabilities(fine, study.analysis_tissue, study.analysis_geometry.voxel_volume_ml)
 
 
 @pytest.fixture(scope="module")

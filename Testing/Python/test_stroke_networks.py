@@ -1,5 +1,6 @@
 """Networks take any number of slices, frames and pixels, know the two sides, and predict alike whole, in slabs and on any device."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,12 @@ from toy_strokes import toy_case  # noqa: E402
 
 from CTPerfusionSuiteLib.errors import Canceled, RequestRefused  # noqa: E402
 from StrokeSegmentationLib import prediction  # noqa: E402
-from StrokeSegmentationLib.brain_box import brain_box, cut_to_brain, midsagittal_column  # noqa: E402
+from StrokeSegmentationLib.brain_box import brain_box, cut_to_brain, midsagittal_column, turned_axes  # noqa: E402
 from StrokeSegmentationLib.curve_summaries import residue_operator, side_means  # noqa: E402
 from StrokeSegmentationLib.networks import KINDS, build_network, parameter_count, reads_curves  # noqa: E402
 from StrokeSegmentationLib.prediction import predict  # noqa: E402
-from StrokeSegmentationLib.training_batches import network_array  # noqa: E402
-from StrokeSegmentationLib.training_cases import flipped  # noqa: E402
+from StrokeSegmentationLib.training_batches import StudyStore, network_array  # noqa: E402
+from StrokeSegmentationLib.training_cases import flipped, save_case  # noqa: E402
 
 CURVES = [kind for kind in KINDS if reads_curves(kind)]
 
@@ -130,6 +131,38 @@ def test_the_middle_of_the_box_is_where_the_hemispheres_meet_even_beyond_the_ima
     assert np.array_equal(back[inside], image[inside]) and inside[hemisphere > 0].all()
 
 
+def stored_otherwise(case, slices: bool, rows: bool):
+    """The same patient in a file whose slices run downward, or whose rows run forward."""
+    axes = [axis for axis, turn in ((-3, slices), (-2, rows)) if turn]
+    images = ("curves", "maps", "label", "tissue", "brain", "hemisphere")
+    direction = [[1, 0, 0], [0, -1 if rows else 1, 0], [0, 0, -1 if slices else 1]]
+    valid = case.valid[:, ::-1] if slices else case.valid
+    turned = {name: np.flip(getattr(case, name), axes) for name in images}
+    return replace(case, **turned, valid=valid, about={**case.about, "direction": direction}), axes
+
+
+@pytest.mark.parametrize(("slices", "rows"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("kind", ["4d+maps", "maps-unet"])
+def test_a_network_sees_every_head_upright_and_answers_in_the_order_of_the_file(kind, slices, rows):
+    case, network = toy_case(5), built(kind)
+    valid = case.valid.copy()
+    valid[9:, 0] = 0  # one end of the stack is scanned for a shorter time
+    case = replace(case, valid=valid)
+    other, axes = stored_otherwise(case, slices, rows)
+    first, second = (network_array(cut_to_brain(one, kind != "maps-unet", True), 2) for one in (case, other))
+    np.testing.assert_array_equal(first, second)
+    plain, turned = (predict(network, one, passes=1, device="cpu") for one in (case, other))
+    np.testing.assert_allclose(np.flip(turned.probabilities, axes), plain.probabilities, atol=1e-6)
+    np.testing.assert_allclose(np.flip(turned.uncertainty, axes), plain.uncertainty, atol=1e-6)
+    unaware, _ = stored_otherwise(case, slices, rows)
+    unaware.about.pop("direction")
+    assert np.abs(np.flip(predict(network, unaware, device="cpu").probabilities, axes) - plain.probabilities).max() > 1e-3
+
+
+def test_the_heads_of_our_simulator_are_upright_already(small_study):
+    assert turned_axes(small_study.geometry) == turned_axes(toy_case(1).geometry) == (False, False)
+
+
 def test_slabs_give_what_the_whole_stack_gives(monkeypatch):
     case, network = toy_case(1, shape=(11, 32, 32)), built(slices=7)
     whole = predict(network, case, device="cpu")
@@ -171,6 +204,81 @@ def test_a_gpu_without_memory_hands_over_to_slabs_and_then_to_the_processor(monk
     found = predict(network, case)
     assert tried == [("cuda", True), ("cuda", False), ("cpu", False)] and found.device == "cpu"
     assert "slabs" in found.notes[0][1] and "on the CPU" in found.notes[1][1]
+
+
+def test_a_network_of_maps_goes_from_a_full_gpu_straight_to_the_processor(monkeypatch):
+    case, network, tried = toy_case(1), built("maps-unet"), []
+    whole = prediction._mean_probabilities
+
+    def short_of_memory(network, stack, passes, device, in_one, *rest):
+        tried.append((device.type, in_one))
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(network, stack, passes, device, in_one, *rest)
+
+    monkeypatch.setattr("StrokeSegmentationLib.training.training_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(prediction, "_mean_probabilities", short_of_memory)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    found = predict(network, case)
+    assert tried == [("cuda", True), ("cpu", True)] and found.device == "cpu"
+    assert [message for _, message in found.notes] == ["The GPU had too little memory, so the network worked on the CPU."]
+
+
+class Undecided(torch.nn.Module):
+    """Gives the same logits everywhere."""
+
+    maps = 2
+
+    def __init__(self, *logits):
+        super().__init__()
+        self.logits = torch.tensor(logits)
+
+    def forward(self, x):
+        return self.logits[None, :, None, None, None].expand(1, 3, *x.shape[2:])
+
+
+def test_uncertainty_is_the_entropy_over_that_of_three_classes_alike():
+    case = toy_case(2)
+    inside = case.tissue > 0
+    alike = predict(Undecided(0.0, 0.0, 0.0), case, passes=1, device="cpu").uncertainty
+    np.testing.assert_allclose(alike[inside], 1.0, atol=1e-5)
+    # Two classes alike and a third that is out of question: log 2 / log 3 = 0.6309.
+    two = predict(Undecided(0.0, 0.0, -40.0), case, passes=1, device="cpu").uncertainty
+    np.testing.assert_allclose(two[inside], 0.63093, atol=1e-4)
+    assert not two[~inside].any()
+
+
+@pytest.mark.parametrize(("kind", "words"), [("4d", "12 frames and this one has 10"), ("maps-unet", "2 maps and this one has 1")])
+def test_a_study_that_was_prepared_otherwise_than_the_model_expects_is_refused(kind, words):
+    case = toy_case(1)
+    other = replace(case, maps=case.maps[:1]) if kind == "maps-unet" else replace(case, curves=case.curves[:10], valid=case.valid[:10])
+    with pytest.raises(RequestRefused, match=words) as refusal:
+        predict(built(kind), other, device="cpu")
+    assert "\n" not in str(refusal.value)
+    if kind == "4d":
+        with pytest.raises(RequestRefused, match="12 frames"):
+            built("4d")(curves_batch(frames=10))
+
+
+def test_without_monai_a_network_of_maps_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "monai", None)
+    with pytest.raises(RequestRefused, match="needs MONAI, which is not installed"):
+        build_network("maps-unet", 4, maps=2)
+
+
+def test_studies_without_maps_are_left_out_of_what_a_network_of_maps_learns_from(tmp_path):
+    cases = [toy_case(1), replace(toy_case(2), maps=toy_case(2).maps[:0]), toy_case(3)]
+    paths = []
+    for number, case in enumerate(cases):
+        about = case.about if len(case.maps) else {**case.about, "maps_refused": "No artery was found."}
+        paths.append(tmp_path / f"patient_{number}.npz")
+        save_case(paths[-1], replace(case, about=about))
+    store = StudyStore(paths, curves=False, maps=True)
+    assert len(store) == 2 and store.left_out == ("patient_1",) and store.batch([0, 1])["x"].shape[0] == 2
+    assert len(StudyStore(cases, curves=False, maps=True)) == 2
+    assert len(StudyStore(paths, curves=True, maps=True)) == 3, "a network that reads curves does without maps"
+    with pytest.raises(RequestRefused, match="none of the studies was prepared with maps"):
+        StudyStore(paths[1:2], curves=False, maps=True)
 
 
 @pytest.mark.parametrize("kind", ["4d", "maps-unet", "4d+maps"])

@@ -106,14 +106,14 @@ def test_the_logic_refuses_in_one_sentence_without_a_panel(slicer_host, panel, s
 def test_the_self_test_says_why_it_is_skipped(slicer_host, slicer, panel, monkeypatch):
     said = []
     monkeypatch.setattr(slicer.util, "delayDisplay", lambda message, *arguments, **options: said.append(message))
-    slicer_host.run_test("StrokeSegmentation")
+    slicer_host.modules["StrokeSegmentation"].runTest()
     assert len(said) == 1 and said[0].startswith("Skipped. The network cannot run here: PyTorch is not installed")
 
 
 def test_the_module_tests_itself_with_the_network_where_it_can_run(slicer_host, slicer, ready, monkeypatch):
     said = []
     monkeypatch.setattr(slicer.util, "delayDisplay", lambda message, *arguments, **options: said.append(message))
-    slicer_host.run_test("StrokeSegmentation")
+    slicer_host.modules["StrokeSegmentation"].runTest()
     assert said[-1] == "Test passed"
 
 

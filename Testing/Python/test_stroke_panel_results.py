@@ -38,6 +38,19 @@ def test_a_result_has_volumes_with_units_colors_and_legend_and_segments_with_ter
     assert place == pytest.approx((-x, -y, z))
 
 
+def test_a_network_trained_on_ones_own_patients_is_not_called_simulated(panel, stroke_folder, tmp_path):
+    import json
+    import shutil
+
+    folder = shutil.copytree(stroke_folder, tmp_path / "own")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics["model"]["simulation_trained"] = False
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    node = panel.logic.openResult(folder, "Own")
+    for described in (node, node.GetNodeReference("segmentation"), node.GetNodeReference("maps.core_probability")):
+        assert "studies its user gave" in described.GetDescription()
+
+
 def test_a_result_lies_under_the_transform_of_its_series(slicer, panel, sequence, stroke_folder):
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     sequence[1].SetAndObserveTransformNodeID(transform.GetID())
@@ -105,11 +118,11 @@ def test_the_threshold_maps_are_opened_in_perfusion_maps_with_movable_thresholds
     expected = cells(panel.ui.volumesTable)[0][2]
     panel.ui.openMapsButton.click()
     assert slicer.util.selectedModule() == "PerfusionMaps"
-    maps = slicer_host.widget("PerfusionMaps")
+    maps = slicer_host.widget("PerfusionMaps").panel
     assert maps.settings.result is node.GetNodeReference("thresholds")
     assert slicer_host.wait(lambda: maps.ui.volumesTable.rowCount == 4, 5)
     maps.results.flush()
-    assert maps.ui.volumesTable.item(0, 1).text() == expected
+    assert maps.ui.volumesTable.item(0, 1).text().split(" ")[0] == expected
     own, theirs = (n.GetNodeReference("segmentation").GetDisplayNode() for n in (node, maps.settings.result))
     assert theirs.GetVisibility() and theirs.GetOpacity2DFill() > 0 and not own.GetVisibility()
     legends, tmax = slicer.modules.colors.logic(), maps.settings.result.GetNodeReference("maps.tmax")
@@ -139,7 +152,7 @@ def test_a_saved_scene_opens_with_the_result_its_choices_and_its_threshold_maps(
     assert node.GetNodeReference("thresholds").GetNodeReference("segmentation").GetDisplayNode().GetVisibility()
     panel.ui.openMapsButton.click()
     slicer_host.wait(lambda: False, 0.1)
-    assert slicer_host.widget("PerfusionMaps").settings.result is node.GetNodeReference("thresholds")
+    assert slicer_host.widget("PerfusionMaps").panel.settings.result is node.GetNodeReference("thresholds")
 
 
 @pytest.mark.parametrize("after", [2, 9, 20])

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from stroke_panel_hands import run
+from window_waits import waits
 
 pytest_plugins = ("stroke_panels",)
 OWN_PROCESS = "CTPERFUSION_TEST_IN_ITS_OWN_PROCESS"
@@ -53,9 +54,6 @@ def science(module):
 
 
 def test_the_window_never_freezes_during_a_run(alone, slicer_host, ready, sequence):
-    import qt
-    from test_perfusion_panel import own_time
-
     if OWN_PROCESS not in os.environ:
         # As in a user's application: no scenes, nodes and libraries of hundreds of other tests.
         name = f"{__file__}::test_the_window_never_freezes_during_a_run"
@@ -66,20 +64,9 @@ def test_the_window_never_freezes_during_a_run(alone, slicer_host, ready, sequen
     ready.settings.inputNode, ready.settings.keepResults = sequence[0], True
     longest = []
     for _ in range(2):  # another program may hold one of them up
-        gaps, last = [], [own_time()]
-
-        def tick(gaps=gaps, last=last):
-            now = own_time()
-            gaps.append((now - last[0], ready.ui.statusLabel.text))
-            last[0] = now
-
-        timer = qt.QTimer()
-        timer.interval = 5
-        timer.timeout.connect(tick)
-        timer.start()
-        run(slicer_host, ready)
-        timer.stop()
-        longest.append(max(gaps))
+        with waits(lambda: ready.ui.statusLabel.text) as found:
+            run(slicer_host, ready)
+        longest.append(max(found))
     assert min(longest)[0] < 0.1, longest
 
 

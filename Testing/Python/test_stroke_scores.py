@@ -34,17 +34,18 @@ def case(label, threshold_label, **about) -> StudyCase:
     brain = np.ones(SHAPE, np.uint8)
     return StudyCase(
         np.zeros((2, *SHAPE), np.float16), np.ones((2, 6), np.float32), np.ones(2, np.float32), np.zeros((0, *SHAPE), np.float16),
-        label.astype(np.uint8), brain, brain, brain, threshold_label.astype(np.uint8), np.zeros((0, 0, 0), np.uint8),
+        label.astype(np.uint8), brain, brain, brain, {"maps": threshold_label.astype(np.uint8)},
         {"voxel_mm": list(VOXEL_MM), "split": "test", "group": "lvo", "noise_hu": 5.0, "anatomy": "a", "head": "a/1", **about},
     )
 
 
 def row(case_name, method, penumbra_dice, head="h", band="5 HU", group="lvo", found_ml=0.0, anatomy="a"):
     parts = {f"{part}_{score}": 0.0 for part in ("hypoperfusion", "penumbra", "core") for score in ("hd95_mm", "error_ml", "lesion_f1")}
+    parts |= {f"{part}_{score}": 0.0 for part in ("hypoperfusion", "penumbra", "core") for score in ("found_ml", "true_ml")}
     parts |= {"hypoperfusion_dice": penumbra_dice, "penumbra_dice": penumbra_dice, "core_dice": penumbra_dice}
     return {
         "case": case_name, "method": method, "split": "test", "group": group, "band": band, "noise_hu": 5.0, "anatomy": anatomy,
-        "head": head, "hypoperfusion_found_ml": found_ml, **parts,
+        "head": head, **parts, "hypoperfusion_found_ml": found_ml,
     }
 
 
@@ -60,6 +61,22 @@ def test_a_lesion_moved_by_three_pixels_lies_six_millimeters_off():
     assert hd95_mm(a, b, VOXEL_MM) == pytest.approx(6.0)
     thick = box((2, 6), (4, 14), (4, 14))
     assert hd95_mm(a, thick, VOXEL_MM) == pytest.approx(5.0)
+
+
+def test_hd95_leaves_out_the_farthest_twentieth_of_the_surface():
+    # Sheets of one slice are all surface.  96 + 100 voxels lie on each other; four of the second lie 2, 4, 6 and 8 mm beyond the first.
+    first, second = np.zeros((1, 30, 30), bool), np.zeros((1, 30, 30), bool)
+    first[0, 2, 2:26] = first[0, 4, 2:26] = first[0, 6, 2:26] = first[0, 8, 2:26] = True
+    second |= first
+    second[0, 2, 26:30] = True
+    distances = np.sort(surface_distances_mm(first, second, VOXEL_MM))
+    assert distances.size == 96 + 100 and distances[-4:].tolist() == [2.0, 4.0, 6.0, 8.0] and not distances[:-4].any()
+    assert hd95_mm(first, second, VOXEL_MM) == 0.0, "4 of 196 are fewer than 5 %"
+    few, more = first.copy(), second.copy()
+    few[0, 6:9] = more[0, 6:9] = False
+    more[0, 4, 26:28] = True
+    # Sorted: 96 zeros, then 2, 2, 4, 4, 6, 8; the 95th percentile of 102 lies at 0.95 x 101 = 95.95: 0.95 of the way from 0 to 2.
+    assert hd95_mm(few, more, VOXEL_MM) == pytest.approx(1.9)
 
 
 def test_surface_distances_agree_with_all_pairs_of_surface_voxels():

@@ -28,7 +28,7 @@ def stroke_case():
         drawn for drawn in (lying_still(draw_study([3, n], "train", "lvo", noise_hu=(4.0,), **SMALL)) for n in range(20))
         if drawn.options.residue == "exponential" and not drawn.options.carotid_stenosis and drawn.options.collaterals != "good"
     )
-    return simulate_cases(drawn, wide=True)[0]
+    return simulate_cases(drawn, all_filters=True)[0]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def test_an_atlas_among_the_lesions_is_not_taken_for_one(shared_data):
     assert lesion_volume_ml(folder / "bwsrsub-1004_lesion.nii.gz") > 0.4
     train, test = ({lesion_name(path) for path in sources.lesions_of(split)} for split in ("train", "test"))
     assert not train & test and not set(sources.heads_of("train")) & set(sources.heads_of("test"))
-    drawn = [draw_study([1, n], "test", "lvo", sources) for n in range(12)]
-    assert {study.lesion for study in drawn} - {"built-in"} <= test and len({study.lesion for study in drawn}) > 4
+    drawn = [draw_study([1, n], split, group, sources) for n in range(6) for split in ("test", "shifted") for group in ("lvo", "non-lvo")]
+    assert {study.lesion for study in drawn} <= test and len({study.lesion for study in drawn}) > 12
     assert {study.anatomy for study in drawn} == {lesion_name(path) for path in sources.heads_of("test")}
 
 
@@ -140,8 +140,8 @@ def test_the_label_is_the_thresholded_truth_and_the_baseline_comes_close(stroke_
     for name, volume in found.items():
         assert volume == pytest.approx(about["volumes_ml"][name], abs=0.02)
     assert found["core"] > 1.0
-    assert set(stroke_case.baselines()) == {"maps", "maps, wide filter"}
-    for label in stroke_case.baselines().values():
+    assert set(stroke_case.baselines) == {"maps", "maps, 3.5 mm", "maps, 6.5 mm", "maps, 8 mm"}
+    for label in stroke_case.baselines.values():
         assert not label[stroke_case.tissue == 0].any()
         both = np.count_nonzero((label > 0) & (stroke_case.label > 0))
         assert 2.0 * both / (np.count_nonzero(label) + np.count_nonzero(stroke_case.label)) > 0.6
@@ -191,9 +191,10 @@ def test_the_range_of_the_training_is_measured_on_its_cases(small_set):
 def test_a_case_comes_back_from_disk_as_it_was(stroke_case, tmp_path):
     save_case(tmp_path / "case.npz", stroke_case)
     again = load_case(tmp_path / "case.npz")
-    for name in ("curves", "valid", "reference", "maps", "label", "threshold_label", "threshold_label_smooth", "hemisphere"):
+    for name in ("curves", "valid", "reference", "maps", "label", "hemisphere"):
         np.testing.assert_array_equal(getattr(again, name), getattr(stroke_case, name))
-    assert again.about == stroke_case.about
+    assert list(again.baselines) == list(stroke_case.baselines) and again.about == stroke_case.about
+    assert all((again.baselines[name] == label).all() for name, label in stroke_case.baselines.items())
     assert [path.name for path in tmp_path.iterdir()] == ["case.npz"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from toy_strokes import toy_case, toy_cases  # noqa: E402
 
 from CTPerfusionSuiteLib.errors import Canceled, DataRefused, RequestRefused  # noqa: E402
 from StrokeSegmentationLib.augmentation import augment, later, noisier, other_side  # noqa: E402
+from StrokeSegmentationLib.learner import one_cycle  # noqa: E402
 from StrokeSegmentationLib.losses import focal_tversky, segmentation_loss, weighted_cross_entropy  # noqa: E402
 from StrokeSegmentationLib.networks import reads_curves  # noqa: E402
-from StrokeSegmentationLib.training import one_cycle, train  # noqa: E402
+from StrokeSegmentationLib.training import train  # noqa: E402
 from StrokeSegmentationLib.training_batches import StudyStore, order_of_studies  # noqa: E402
 from StrokeSegmentationLib.training_cases import flipped, save_case  # noqa: E402
 from StrokeSegmentationLib.training_config import TrainingConfig, config_of, read_config  # noqa: E402
@@ -79,17 +81,24 @@ def test_a_budget_of_processor_time_ends_a_run_near_it(tmp_path):
     config = TrainingConfig(minutes=0.02, validations=2, **TINY)
     result = train(config, toy_cases(3), toy_cases(1, first=50), tmp_path)
     assert 0.02 <= result.minutes < 0.06 and "budget" in result.stopped and result.steps > 0
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = train(config, toy_cases(3), toy_cases(1, first=50), tmp_path)
+    assert (again.steps, again.minutes, len(again.history)) == (result.steps, result.minutes, 2), "what is spent is spent"
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept
 
 
 def test_training_ends_early_when_nothing_gets_better(tmp_path):
     config = TrainingConfig(steps=40, validations=20, patience=2, **{**TINY, "learning_rate": 1e-12})
     result = train(config, toy_cases(2), toy_cases(1, first=50), tmp_path)
     assert result.steps < 40 and "no better" in result.stopped
+    again = train(config, toy_cases(2), toy_cases(1, first=50), tmp_path)
+    assert (again.steps, again.stopped, again.history) == (result.steps, result.stopped, result.history), "the end is final"
 
 
 def test_a_damaged_checkpoint_and_a_loss_that_is_not_finite_are_refused(tmp_path):
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     config = TrainingConfig(steps=80, validations=1, augment=False, **TINY)
+    train(replace(config, steps=1), toy_cases(1), [], tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(DataRefused, match="checkpoint"):
         train(config, toy_cases(1), [], tmp_path)
     broken = toy_case(0)
@@ -220,6 +229,11 @@ def test_a_configuration_comes_back_from_its_file(tmp_path):
         ({"device": "tpu"}, "device"),
         ({"class_weights": [1, 1]}, "class_weights"),
         ({"augment": 1}, "augment"),
+        ({"seed": -1}, "seed"),
+        ({"patience": -1}, "patience"),
+        ({"ema": 1}, "ema"),
+        ({"threads": 10**9}, "threads"),
+        ({"slices": 10**9 + 1}, "slices"),
         ({"learning_rate": None}, "learning_rate"),
         ([1], "object"),
     ],

@@ -1,8 +1,10 @@
 """Tiny prepared studies with a lesion whose curves are late (penumbra) or late and low (core): a problem any network can learn."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from StrokeSegmentationLib.training_cases import StudyCase
+from StrokeSegmentationLib.training_cases import StudyCase, save_case
 
 
 def toy_case(seed: int, shape=(4, 32, 32), frames: int = 12, noise: float = 0.3, lesion: bool = True) -> StudyCase:
@@ -29,15 +31,25 @@ def toy_case(seed: int, shape=(4, 32, 32), frames: int = 12, noise: float = 0.3,
     delayed = np.where(late, 1.5, 0.3) + rng.normal(0, 0.3, shape)
     flow = np.where(low, 0.25, 1.0) + rng.normal(0, 0.2, shape)
     maps = np.stack([delayed, flow]) * brain
-    none = np.zeros((0, 0, 0), np.uint8)
     about = {"split": "train", "group": "lvo" if lesion else "none", "voxel_mm": [5.0, 5.0, 8.0], "side": "left" if side > 0 else "right"}
     whole = brain.astype(np.uint8)
     return StudyCase(
         curves.astype(np.float16), valid, bolus.mean(axis=(1, 2, 3)).astype(np.float32), maps.astype(np.float16), label,
-        whole, whole, hemisphere, none, none, about,
+        whole, whole, hemisphere, {}, about,
     )
 
 
 def toy_cases(number: int, first: int = 0, **options) -> list[StudyCase]:
     """Several, each another; every fifth without a lesion."""
     return [toy_case(seed, lesion=seed % 5 != 4, **options) for seed in range(first, first + number)]
+
+
+def save_toys(folder, first: int = 0, frames: int = 24, **splits: int):
+    """Write so many toy studies of each split as files ``<split>_<number>.npz`` into a folder; the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, number in splits.items():
+        for n in range(number):
+            case = toy_case(first + n + 100 * len(split), frames=frames)
+            measured = {"noise_hu": 8.0 + n, "measured_noise_hu": 8.0 + n, "scale_hu": 5.0, "anatomy": f"toy-{n}"}
+            save_case(folder / f"{split}_{n}.npz", replace(case, about={**case.about, "split": split, **measured}))
+    return folder

@@ -1,6 +1,5 @@
 """`slicer.app`, `slicer.modules` and the main window around a real scene with its real logics."""
 
-import pathlib
 import tempfile
 import types
 
@@ -49,16 +48,10 @@ class qSlicerIOManager(StandIn):
 
     def saveNodes(self, file_type, properties, messages=None):
         """Write one node, or the scene as .mrb or .mrml."""
-        name, node, scene = str(properties["fileName"]), slicer.mrmlScene.GetNodeByID(properties.get("nodeID") or ""), slicer.mrmlScene
-        properties.clear()
-        if file_type == "SceneFile" and name.endswith(".mrb"):
-            return bool(scene.WriteToMRB(name, vtk.vtkImageData(), messages))
+        name, node, scene = str(properties["fileName"]), slicer.mrmlScene.GetNodeByID(properties.pop("nodeID", "")), slicer.mrmlScene
         if file_type == "SceneFile":
-            scene.SetURL(name)
-            return bool(scene.Commit())
-        if node.GetStorageNode() is None:
-            node.AddDefaultStorageNode()
-        node.GetStorageNode().SetFileName(name)
+            return bool(scene.WriteToMRB(name, vtk.vtkImageData(), messages) if name.endswith(".mrb") else scene.Commit(name))
+        node.AddDefaultStorageNode(name)
         return bool(node.GetStorageNode().WriteData(node))
 
 
@@ -124,12 +117,8 @@ def make_scene(application):
     slicer.mrmlScene, slicer.app = scene, application
     slicer.modules = types.SimpleNamespace(dicomPlugins={}, sampleDataSources={})
     cache, data = slicer.vtkCacheManager(), slicer.vtkDataIOManager()  # scene bundles are unpacked in the cache
-    folder = pathlib.Path(application.temporaryPath, "cache")
-    folder.mkdir()
-    (folder / ".slicer-cache").touch()
-    cache.SetRemoteCacheDirectory(str(folder))
+    cache.SetRemoteCacheDirectory(f"{application.temporaryPath}/cache")
     data.SetCacheManager(cache)
-    scene.SetCacheManager(cache)
     scene.SetDataIOManager(data)
     logic.SetTemporaryPath(application.temporaryPath)
     vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)  # the wheel carries no color and terminology files
@@ -165,11 +154,8 @@ def _follow_nodes(scene):
         if hierarchy and not scene.IsClosing() and hierarchy.GetItemByDataNode(node):
             hierarchy.RemoveItem(hierarchy.GetItemByDataNode(node), False, False)
 
-    def imported(caller, event):
-        for node in list(kept):
-            came(caller, event, node)
-
     kept = set(map(scene.GetNthNode, range(scene.GetNumberOfNodes())))
-    for event, call in ((scene.NodeAddedEvent, came), (scene.NodeRemovedEvent, went), (scene.EndImportEvent, imported)):
-        scene.AddObserver(event, call)
+    scene.AddObserver(scene.NodeAddedEvent, came)
+    scene.AddObserver(scene.NodeRemovedEvent, went)
+    scene.AddObserver(scene.EndImportEvent, lambda *_a: [came(scene, "", node) for node in list(kept)])
     return kept

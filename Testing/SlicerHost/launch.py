@@ -37,10 +37,9 @@ class Host:
         from SlicerHost.application_names import MODULES, refuse
 
         self.application, self.modules, self._slicer, self._scripted = application.app(), {}, slicer, scripted_modules
-        self.slot_errors, self.dialogs = pythonqt.SLOT_ERRORS, qt_modules.DIALOGS
-        for name in set(dir(slicer)) - MODULES["slicer"]:
-            if not name.startswith("_"):
-                delattr(slicer, name)  # the wheel has slicer.util's functions here too, Slicer has not
+        self.slot_errors, self.dialogs, self.answers = pythonqt.SLOT_ERRORS, qt_modules.DIALOGS, qt_modules.ANSWERS
+        for name in {name for name in dir(slicer) if not name.startswith("_")} - MODULES["slicer"]:
+            delattr(slicer, name)  # the wheel has slicer.util's functions here too, Slicer has not
         slicer.dicomDatabase = None
         slicer.__getattr__ = lambda name: refuse("slicer", name, MODULES["slicer"])
         shown = {name: cls for source in (views, scripted_modules) for name, cls in vars(source).items()} | qt_modules.STAND_INS
@@ -50,6 +49,8 @@ class Host:
             if name.startswith("slicer."):
                 setattr(slicer, name.split(".")[1], module)
         application.make_scene(self.application)
+        self.widget = slicer.util.getModuleWidget  # the module's Widget object, set up but not entered
+        self.logic = lambda name: getattr(sys.modules[name], f"{name}Logic")()
         if main_window:
             self.application._window = application.qSlicerMainWindow()
 
@@ -59,36 +60,10 @@ class Host:
             self.modules.update(self._scripted.load_modules(new))
             self.application.startupCompleted()
 
-    def reset(self):
-        """Empty scene, default layout, nothing pending: how every test begins and ends."""
-        self._slicer.mrmlScene.Clear()
-        if self.application.layoutManager():
-            self.application.layoutManager().setLayout(self._slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-            self._slicer.util.setSliceViewerLayers(background=None, foreground=None, label=None)
-        self.application._testing = True
-        self.slot_errors.clear()
-        self.dialogs.clear()
-
-    def widget(self, name):
-        """The module's Widget object, set up but not entered."""
-        return self._slicer.util.getModuleWidget(name)
-
     def open(self, name):
         """Select the module as a user does; its Widget object."""
         self._slicer.util.selectModule(name)
         return self.widget(name)
-
-    def logic(self, name):
-        return getattr(sys.modules[name], f"{name}Logic")()
-
-    def run_test(self, name):
-        """Run <Module>Test as Reload & Test would; raises what fails."""
-        self.modules[name].runTest()
-
-    def click_sample(self, name):
-        """Press the button of a sample data set."""
-        source = self._scripted.SampleDataLogic().sourceForSampleName(name)
-        return source.customDownloader(source)
 
     def wait(self, condition, seconds=10.0):
         """Process events until condition(); False when the time is over."""
@@ -100,21 +75,18 @@ class Host:
             time.sleep(0.002)
         return True
 
-    def slice_pixels(self, view="Red", size=(400, 400)):
-        """RGB pixels (rows, columns, 3) uint8 of a slice view of a given size; slicer.util.resetSliceViews() fits it."""
-        widget = self.application.layoutManager().sliceWidget(view).sliceView()
-        widget.resize(*size)
-        return widget._image()
-
-    def drag(self, markups, index, positions):
-        """Drag a control point along world positions, with the events a mouse gives."""
-        markups.InvokeEvent(markups.PointStartInteractionEvent)
-        for position in positions:
-            markups.SetNthControlPointPosition(index, list(position))
-            self.application.processEvents()
-        markups.InvokeEvent(markups.PointEndInteractionEvent)
-
-    def hover(self, ras):
-        """Move the mouse over a slice view to a world position."""
-        self._slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCursorPositionRAS(list(ras))
+    def hover(self, ras, *events, view="Red"):
+        """Scroll a slice view to a world position and point at it with the mouse; then VTK's events, such as "LeaveEvent"."""
+        self.application.layoutManager().sliceWidget(view).sliceView()._mouse(ras, *events)
         self.application.processEvents()
+
+    def click(self, ras, view="Red"):
+        """Click there: in place mode this places a control point."""
+        self.hover(ras, "LeftButtonPressEvent", "LeftButtonReleaseEvent", view=view)
+
+    def drag(self, positions, view="Red"):
+        """Press the button at the first of world positions, on a control point for instance, and let it go at the last."""
+        self.hover(positions[0], "LeftButtonPressEvent", view=view)
+        for position in positions[1:]:
+            self.hover(position, view=view)
+        self.hover(positions[-1], "LeftButtonReleaseEvent", view=view)

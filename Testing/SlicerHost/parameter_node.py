@@ -1,7 +1,4 @@
-"""`slicer.parameterNodeWrapper`: typed parameters in a vtkMRMLScriptedModuleNode and bound to widgets, as documented and tried in 5.13.
-
-Not imitated: packs, dictionaries, tuples, ranges, and lists that write through when they are edited.
-"""
+"""`slicer.parameterNodeWrapper`: typed parameters in a node, bound to widgets; no packs, dictionaries, tuples, ranges, observed lists."""
 
 import enum
 import pathlib
@@ -16,8 +13,7 @@ import vtk
 from SlicerHost.application_names import APPLICATION, NotImitated
 
 WithinRange = make_dataclass("WithinRange", ["minimum", "maximum"])
-Decimals = make_dataclass("Decimals", ["decimals"])
-SingleStep = make_dataclass("SingleStep", ["singleStep"])
+Decimals, SingleStep = make_dataclass("Decimals", ["decimals"]), make_dataclass("SingleStep", ["singleStep"])
 
 _UNIONS = (typing.Union, types.UnionType)
 _BASES = {kind.__name__: kind for kind in (bool, int, float, str, list, enum.Enum, pathlib.PurePath)}
@@ -127,12 +123,8 @@ class _Parameters:
 
     def connectGui(self, gui):
         """Bind every widget that has a SlicerParameterName."""
-        widgets = {}
-        for widget in vars(gui).values():
-            name = widget.property("SlicerParameterName") if hasattr(widget, "property") else None
-            if name:
-                widgets.setdefault(name, widget)
-        return self.connectParametersToGui(widgets)
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(gui).values() if hasattr(widget, "property")}
+        return self.connectParametersToGui({name: widget for name, widget in named.items() if name})
 
     def connectParametersToGui(self, widgets):
         """Bind {name: widget}, all or nothing; the tag that undoes it."""

@@ -95,7 +95,7 @@ def disconnect(self, signature, *target):
     """Undo `connect`; without a target every slot of the signal."""
     wanted, native = _normalized(self, signature)
     slots = self.__dict__.setdefault("_slots", [])
-    leaving = [entry for entry in slots if entry[0] == wanted and (not target or entry[1] == target[0])]
+    leaving = [entry for entry in slots if entry[0] == wanted and entry[1:2] == (target or entry[1:2])]
     for entry in leaving:
         slots.remove(entry)
         if native:
@@ -114,8 +114,7 @@ class Signal:
     """`obj.clicked`: connect(f), disconnect([f]), and a call that sends the signal."""
 
     def __init__(self, owner, name):
-        position = owner.metaObject().indexOfSignal
-        self._owner = owner
+        position, self._owner = owner.metaObject().indexOfSignal, owner
         self._all = sorted(_signatures(owner, name), key=lambda s: (s != _FIRST_DECLARED.get(name), position(s) < 0, position(s)))
 
     def connect(self, *target):
@@ -159,7 +158,9 @@ def _getattribute(self, name):
     if name in ("connect", "disconnect") and by_python:
         return functools.partial(connect if name == "connect" else disconnect, self)
     listed, added = _offered(type(self))
-    if listed and name not in listed.names and name not in (added or ()) and name not in _native_get(self, "__dict__"):
+    mine = _native_get(self, "__dict__").get(name, ...)  # where PySide6 keeps its signals too
+    foreign = isinstance(mine, (types.EllipsisType, QtCore.SignalInstance)) and name not in (added or ())
+    if foreign and listed and name not in listed.names:
         if by_python or not hasattr(type(self), name):
             refuse(type(self).__name__, name, ())
     try:
@@ -190,10 +191,19 @@ def _setattr(self, name, value):
         raise AttributeError(f"creating new attributes on C++ objects is not allowed: {type(self).__name__}.{name}")
 
 
+def _refusing(cls):
+    """Attribute look-up of a listed class that is no QObject."""
+    native, names = cls.__getattribute__, class_names(cls.__name__).names
+    return lambda self, name: native(self, name) if name.startswith("_") or name in names else refuse(cls.__name__, name, ())
+
+
 def install():
     """Change PySide6's classes; once per process."""
     everything = [getattr(module, name) for module in (QtCore, QtGui, QtWidgets, QtSvgWidgets) for name in dir(module)]
-    classes = sorted({c for c in everything if isinstance(c, type) and issubclass(c, QtCore.QObject)}, key=lambda c: len(c.__mro__))
+    every = {c for c in everything if isinstance(c, type)}
+    classes = sorted((c for c in every if issubclass(c, QtCore.QObject)), key=lambda c: len(c.__mro__))
+    for cls in (c for c in every if not issubclass(c, QtCore.QObject) and class_names(c.__name__)):
+        cls.__getattribute__ = _refusing(cls)
     for cls in classes:
         meta = cls.staticMetaObject
         for declared in map(meta.property, range(meta.propertyOffset(), meta.propertyCount())):

@@ -7,7 +7,7 @@ from PySide6 import QtCore, QtGui, QtSvg, QtSvgWidgets, QtUiTools, QtWidgets
 from SlicerHost import pythonqt, widgets
 from SlicerHost.application_names import APPLICATION, ListedModule, class_names, refuse
 
-DIALOGS = []  # (title, text) of every message box that was opened; the imagined user says OK
+DIALOGS, ANSWERS = [], []  # (title, text) of every dialog that was opened; what the imagined user answers to the next ones
 STAND_INS = {name: cls for name, cls in vars(widgets).items() if name.startswith(("ctk", "qMRML", "qSlicer"))}
 STAND_INS["ctkMessageBox"] = QtWidgets.QMessageBox
 
@@ -51,11 +51,16 @@ class QUiLoader(QtUiTools.QUiLoader):
         return root
 
 
+def _answer(title, text, otherwise):
+    DIALOGS.append((title, text))
+    return ANSWERS.pop(0) if ANSWERS else otherwise
+
+
 def make_modules():
     """{"qt": module, "ctk": module}; changes PySide6 on the way."""
     pythonqt.install()
-    QtWidgets.QMessageBox.exec_ = lambda box: DIALOGS.append((box.windowTitle, box.text)) or QtWidgets.QMessageBox.Ok
-    QtWidgets.QFileDialog.getOpenFileName = staticmethod(lambda *arguments: "")  # the imagined user cancels
-    QtWidgets.QInputDialog.getDouble = staticmethod(lambda parent, title, label, value=0, *arguments: value)
+    QtWidgets.QMessageBox.exec_ = lambda box: _answer(box.windowTitle, box.text, QtWidgets.QMessageBox.Ok)
+    QtWidgets.QFileDialog.getOpenFileName = staticmethod(lambda parent, title, *arguments: _answer(title, "", ""))  # "": canceled
+    QtWidgets.QInputDialog.getDouble = staticmethod(lambda parent, title, label, value=0, *arguments: _answer(title, label, value))
     offered = {name: getattr(module, name) for module in (QtSvgWidgets, QtSvg, QtWidgets, QtGui, QtCore) for name in dir(module)}
     return {"qt": ListedModule("qt", offered | {"QUiLoader": QUiLoader}), "ctk": ListedModule("ctk", STAND_INS)}

@@ -12,7 +12,6 @@ import unittest
 import pydicom
 import slicer
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from PySide6 import QtWidgets
 
 from SlicerHost import parameter_node
@@ -123,24 +122,44 @@ def load_modules(folders):
 def pip_check(requirements):
     """True if every requirement is met by what is installed."""
     wanted = [Requirement(str(r)) for r in (requirements if isinstance(requirements, (list, tuple)) else [requirements])]
-    installed = {canonicalize_name(package.name): package.version for package in importlib.metadata.distributions()}
-    versions = [(requirement.specifier, installed.get(canonicalize_name(requirement.name))) for requirement in wanted]
-    return all(version and specifier.contains(version, prereleases=True) for specifier, version in versions)
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return all(r.specifier.contains(importlib.metadata.version(r.name), prereleases=True) for r in wanted)
+    return False
+
+
+def pip_ensure(requirements, prompt_install=True, requester="", skip_in_testing=True, **options):
+    """Nothing with --testing, nor where all is there; else asks once."""
+    if (slicer.app.testingEnabled() and skip_in_testing) or pip_check(requirements):
+        return
+    if prompt_install and not slicer.util.confirmOkCancelDisplay(str(requirements), f"{requester} - Install Python Packages"):
+        raise RuntimeError("User declined package installation")
+    slicer.packaging.pip_install(requirements)
 
 
 class SampleDataLogic:
-    """Sample data sets; a customDownloader runs from the panel's button only (`click_sample`)."""
+    """Sample data sets; a customDownloader runs from the panel's button only."""
 
     @staticmethod
-    def registerCustomSampleDataSource(category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None, **options):
+    def registerCustomSampleDataSource(category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None, customDownloader=None,
+                                       thumbnailFileName=None, loadFileTypes=None, loadFiles=None, checksums=None):  # fmt: skip
+        source = types.SimpleNamespace(**locals())
         if uris is None or fileNames is None:
             raise TypeError("uris and fileNames must not be None")
-        source = types.SimpleNamespace(sampleName=sampleName, uris=uris, fileNames=fileNames, nodeNames=nodeNames, **options)
         slicer.modules.sampleDataSources.setdefault(category, []).append(source)
 
     def sourceForSampleName(self, sampleName):
         every = (source for sources in slicer.modules.sampleDataSources.values() for source in sources)
         return next((source for source in every if source.sampleName == sampleName), None)
+
+
+class vtkMRMLMultiVolumeNode(slicer.vtkMRMLScalarVolumeNode):
+    """A volume with a component a frame: from MultiVolumeExplorer, which Slicer bundles and the wheel lacks."""
+
+    def GetClassName(self):
+        return "vtkMRMLMultiVolumeNode"
+
+    def IsA(self, name):
+        return name == self.GetClassName() or super().IsA(name)
 
 
 class DICOMLoadable:
@@ -218,7 +237,7 @@ def make_modules():
     utilities = {"TemporaryDICOMDatabase": ctkDICOMDatabase, "importDicom": import_dicom, "loadSeriesByUID": load_series}
     contents = {
         "slicer.i18n": {"tr": lambda text: text, "translate": lambda context, text: text},
-        "slicer.packaging": {"pip_check": pip_check} | dict.fromkeys(("pip_ensure", "pip_install"), lambda requirements, **options: None),
+        "slicer.packaging": {"pip_check": pip_check, "pip_ensure": pip_ensure, "pip_install": does_nothing},
         "slicer.parameterNodeWrapper": vars(parameter_node),
         "slicer.ScriptedLoadableModule": globals(),
         "SampleData": {"SampleDataLogic": SampleDataLogic},

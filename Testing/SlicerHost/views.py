@@ -24,6 +24,7 @@ class _RenderedView(QtWidgets.QWidget):
         self._window.SetMultiSamples(0)
         self._window.AddRenderer(self._renderer)
         self._interactor.SetRenderWindow(self._window)
+        self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())  # VTK's own would turn a camera
         self._interactor.Initialize()
         self._timer.timeout.connect(self._redraw)
         observe(self, node, ["ModifiedEvent"], self._timer.start)
@@ -64,8 +65,22 @@ class qMRMLSliceView(_RenderedView):
         self._actor.SetMapper(self._mapper)
         self._actor.GetProperty().SetDisplayLocationToBackground()
         self._renderer.AddViewProp(self._actor)
+        self._style = slicer.vtkMRMLSliceViewInteractorStyle()  # the real one answers to the mouse
+        self._style.SetInteractor(self._interactor)
+        self._style.SetSliceLogic(logic)
+        self._style.SetDisplayableManagers(self._managers)
         observe(self, self._managers, ["UpdateEvent"], self._timer.start)
         observe(self, logic, ["ModifiedEvent"], self._timer.start)
+
+    def _mouse(self, ras, *events):
+        """Scroll to a world position, point at it and let VTK's events happen there."""
+        self._node.JumpSliceByOffsetting(*ras)
+        self._redraw()
+        to_pixels = vtk.vtkMatrix4x4()
+        to_pixels.Invert(self._node.GetXYToRAS(), to_pixels)
+        self._interactor.SetEventInformation(*(round(at) for at in to_pixels.MultiplyPoint([*ras, 1])[:2]), 0, 0, "\0", 0, None)
+        for event in ("MouseMoveEvent", *events):
+            self._interactor.InvokeEvent(event)
 
     def _prepare(self, width, height):
         if self._node.GetDimensions()[:2] != (width, height):
@@ -86,11 +101,6 @@ class qMRMLPlotView(_RenderedView):
         self._renderer.AddViewProp(actor)
         self._renderer.SetBackground(1, 1, 1)
 
-    def _follow(self, *nodes):
-        for node in set(nodes) - self._followed:
-            observe(self, node, ["ModifiedEvent"], self._timer.start)
-            self._followed.add(node)
-
     def _prepare(self, width, height):
         self._chart.ClearPlots()
         chart = self._node.GetPlotChartNode()
@@ -102,7 +112,9 @@ class qMRMLPlotView(_RenderedView):
         self._chart.GetAxis(vtk.vtkAxis.BOTTOM).SetTitle(chart.GetXAxisTitle() or "")
         self._chart.GetAxis(vtk.vtkAxis.LEFT).SetTitle(chart.GetYAxisTitle() or "")
         for series in map(chart.GetNthPlotSeriesNode, range(chart.GetNumberOfPlotSeriesNodes())):
-            self._follow(chart, series, series.GetTableNode())
+            for followed in {chart, series, series.GetTableNode()} - self._followed:
+                observe(self, followed, ["ModifiedEvent"], self._timer.start)
+                self._followed.add(followed)
             table, columns = series.GetTableNode() and series.GetTableNode().GetTable(), (series.GetXColumnName(), series.GetYColumnName())
             if not table or not table.GetNumberOfRows() or not all(name and table.GetColumnByName(name) for name in columns):
                 continue
@@ -129,8 +141,8 @@ class qMRMLPlotWidget(QtWidgets.QWidget):
 class qMRMLSliceWidget(qMRMLPlotWidget):
     """The same for a slice."""
 
-    sliceView, mrmlSliceNode, sliceLogic = gives("_view"), gives("_view._node"), gives("_view._logic")
-    mrmlSliceCompositeNode = gives("_view._composite")
+    sliceView, mrmlSliceNode = gives("_view"), gives("_view._node")
+    sliceLogic, mrmlSliceCompositeNode = gives("_view._logic"), gives("_view._composite")
 
 
 class qSlicerLayoutManager(QtCore.QObject):

@@ -32,7 +32,7 @@ class ctkWidgetsUtils:
 class _Collapsible:
     """Hides and shows its contents, remembering what the module itself had hidden; `checked` is the inverse of `collapsed`."""
 
-    _shown, _contents = True, ()
+    _shown, _contents, text = True, (), ""
 
     def _show(self, shown):
         if shown != self._shown:
@@ -41,6 +41,7 @@ class _Collapsible:
             for child in self._contents:
                 child.setVisible(shown)
             self._shown = shown
+            self.setMaximumHeight(2**24 - 1 if shown else 22)
             emit(self, "toggled(bool)", shown)
 
     checked, collapsed = property(gives("_shown"), _show), property(lambda self: not self._shown, lambda self, value: self._show(not value))
@@ -52,8 +53,6 @@ class ctkCollapsibleGroupBox(_Collapsible, QtWidgets.QGroupBox):
 
 class ctkCollapsibleButton(_Collapsible, QtWidgets.QWidget):
     """A header above the contents."""
-
-    text = ""
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -158,9 +157,10 @@ class qMRMLNodeComboBox(qMRMLWidget):
         self._follow(self._scene, of.NodeAddedEvent, of.NodeRemovedEvent, of.EndCloseEvent, of.EndImportEvent, of.EndBatchProcessEvent)
 
     def _fits(self, node):
-        kinds = map(node.IsA, self.nodeTypes) if self.showChildNodeTypes else [node.GetClassName() in self.nodeTypes]
-        lacking = any(node.IsA(node_type) and node.GetAttribute(name) is None for node_type, name in self._attributes)
-        return any(kinds) and not lacking and not node.GetHideFromEditors()
+        fits = node.IsA if self.showChildNodeTypes else node.GetClassName().__eq__
+        kind = next(filter(fits, self.nodeTypes), None)  # the first that fits decides which attribute is asked for
+        lacking = any(kind == of and node.GetAttribute(name) is None for of, name in self._attributes)
+        return kind is not None and not lacking and not node.GetHideFromEditors()
 
     def _update(self):
         scene = self._scene
@@ -238,6 +238,10 @@ class qSlicerMarkupsPlaceWidget(qMRMLWidget):
     def _scene_set(self):
         logic = slicer.app.applicationLogic()
         self._interaction, self._selection = logic.GetInteractionNode(), logic.GetSelectionNode()
+        self._follow(self._interaction, self._interaction.InteractionModeChangedEvent)
+
+    def _update(self):
+        self._button.checked = self._placing()
 
     def setCurrentNode(self, node):
         if node is not self._node:

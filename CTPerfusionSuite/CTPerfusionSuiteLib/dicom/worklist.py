@@ -40,7 +40,7 @@ _NO_CONTRAST = re.compile(r"non.?con|without|w/o|\bwo\b|nativ|plain|unenh|ncct|c
 
 
 class Kind(Enum):
-    """What a series is, and which module analyzes it."""
+    """What a series is, and which modules analyze it."""
 
     BRAIN_PERFUSION = "brain perfusion"
     HEART_PERFUSION = "heart perfusion"
@@ -51,16 +51,16 @@ class Kind(Enum):
     OTHER = "other"
 
     @property
-    def module(self) -> str:
-        """Name of the module that takes it, "" if none does."""
-        return _MODULES.get(self, "")
+    def modules(self) -> tuple[str, ...]:
+        """Names of the suite's modules that take it, the usual one first; empty if none does."""
+        return _MODULES.get(self, ())
 
 
 _MODULES = {
-    Kind.BRAIN_PERFUSION: "PerfusionMaps",
-    Kind.HEART_PERFUSION: "MyocardialPerfusion",
-    Kind.PLAIN_HEAD: "LVODetection",
-    Kind.PLAIN_CHEST: "ContrastSynthesis",
+    Kind.BRAIN_PERFUSION: ("PerfusionMaps", "StrokeSegmentation"),
+    Kind.HEART_PERFUSION: ("MyocardialPerfusion",),
+    Kind.PLAIN_HEAD: ("LVODetection",),
+    Kind.PLAIN_CHEST: ("ContrastSynthesis",),
 }
 
 
@@ -101,7 +101,7 @@ class WorklistEntry:
 
     def as_dict(self) -> dict:
         """JSON-serializable."""
-        return {**asdict(self), "kind": self.kind.value, "module": self.kind.module}
+        return {**asdict(self), "kind": self.kind.value, "modules": list(self.kind.modules)}
 
 
 def make_worklist(folder, progress: Progress = silent) -> list[WorklistEntry]:

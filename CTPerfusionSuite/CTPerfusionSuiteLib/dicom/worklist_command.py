@@ -12,7 +12,7 @@ def register(subparsers) -> None:
     parser = subparsers.add_parser(
         "worklist",
         help="what the CT series of a folder are good for",
-        description="Perfusion, non-contrast and heart series below a folder, from headers alone, and the module that takes each.",
+        description="Perfusion, non-contrast and heart series below a folder, from headers alone, and the modules that take each.",
     )
     parser.add_argument("--dicom_dir", type=Path, required=True, metavar="DIR", help="any tree of DICOM files")
     parser.add_argument("--progress", choices=PROGRESS_STYLES, default="bar", help="how progress is shown")
@@ -34,6 +34,7 @@ def run_worklist(options: argparse.Namespace) -> int:
     console.finish(entries=[entry.as_dict() for entry in entries])
     if options.progress != "json":
         for entry in entries:
-            print(f"{entry.kind.value:20s} {entry.kind.module or '-':20s} {entry.description}, {entry.size}: {entry.reason}")
-            print(f"{'':20s} {'':20s} {entry.shown_folder}")
+            modules = ", ".join(entry.kind.modules) or "-"
+            print(f"{entry.kind.value:20s} {modules:34s} {entry.description}, {entry.size}: {entry.reason}")
+            print(f"{'':20s} {'':34s} {entry.shown_folder}")
     return 0

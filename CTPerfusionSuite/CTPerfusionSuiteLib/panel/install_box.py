@@ -16,10 +16,8 @@ def ensurePackages(requirements, requester):
     requester : str
         Who asks, for the dialog.
     """
-    try:
-        import slicer.packaging as packaging
-    except ImportError:
-        return _ensureWithoutPackaging(requirements, requester)
+    from slicer import packaging
+
     if packaging.pip_check(requirements):
         return True
     try:
@@ -28,20 +26,6 @@ def ensurePackages(requirements, requester):
         # The user declined, or the installation failed and was shown.
         logging.info("%s: %s", requester, problem)
     return bool(packaging.pip_check(requirements))
-
-
-def _ensureWithoutPackaging(requirements, requester):
-    """The same before Slicer 5.12."""
-    from importlib.util import find_spec
-
-    missing = [requirement for requirement in requirements if find_spec(requirement.partition(">")[0]) is None]
-    if not missing:
-        return True
-    question = f"{requester} needs {' and '.join(missing)}. Install now?"
-    if not slicer.util.confirmOkCancelDisplay(question):
-        return False
-    slicer.util.pip_install(missing)
-    return all(find_spec(requirement.partition(">")[0]) is not None for requirement in missing)
 
 
 def installTorch() -> str:

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from CTPerfusionSuiteLib.errors import SuiteError
 from CTPerfusionSuiteLib.models import import_model, list_models, read_model, remove_model
+from CTPerfusionSuiteLib.panel.suite_modules import broughtModels
 
 SETTING = "CTPerfusionSuite/ModelFolder"
 
@@ -19,12 +20,12 @@ def modelFolder():
 
 
 class ModelsSection:
-    """Shows the models folder; nothing is downloaded, and no weights are opened here."""
+    """Shows the models that came with the modules and those of the models folder; nothing is downloaded, no weights are opened here."""
 
     def __init__(self, ui):
-        self.ui, self.models = ui, []
+        self.ui, self.models, self._broughtBy = ui, [], []
         table = ui.modelsTable
-        table.setHorizontalHeaderLabels([_("Model"), _("Version"), _("Size"), _("State")])
+        table.setHorizontalHeaderLabels([_("Model"), _("Size"), _("Files"), _("From")])
         table.verticalHeader().hide()
         table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         for column in (1, 2):
@@ -43,8 +44,11 @@ class ModelsSection:
         self.update()
 
     def update(self):
-        """List the folder, without reading weights."""
-        self.models = list_models(self.ui.modelFolder.currentPath, compare=False) if self.ui.modelFolder.currentPath else []
+        """List the models again, without reading weights."""
+        brought, folder = broughtModels(), self.ui.modelFolder.currentPath
+        own = list_models(folder, compare=False) if folder else []
+        self.models = [*(model for _title, model in brought), *own]
+        self._broughtBy = [*(title for title, _model in brought), *("" for _model in own)]
         self._fill()
 
     def _fill(self, checked=()):
@@ -52,9 +56,10 @@ class ModelsSection:
         table.setRowCount(len(self.models))
         for row, model in enumerate(self.models):
             state = _("damaged") if model.faults else _("intact") if model.folder in checked else _("not checked")
-            for column, text in enumerate((model.name, model.version, f"{model.size_bytes / 1e6:.1f} MB", state)):
+            origin = self._broughtBy[row] or _("imported")
+            for column, text in enumerate((f"{model.name} {model.version}", f"{model.size_bytes / 1e6:.1f} MB", state, origin)):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip("; ".join(model.faults) or model.task)
+                item.setToolTip("; ".join(model.faults) or f"{model.task}\n{model.folder}")
                 table.setItem(row, column, item)
         if self.models and table.currentRow() < 0:
             table.selectRow(0)
@@ -66,13 +71,20 @@ class ModelsSection:
         return self.models[row] if 0 <= row < len(self.models) else None
 
     def updateChoice(self, *arguments):
-        model = self.chosen()
-        self.ui.removeModelButton.enabled = self.ui.checkModelButton.enabled = model is not None
+        model, row = self.chosen(), self.ui.modelsTable.currentRow()
+        title = self._broughtBy[row] if model is not None else ""
+        self.ui.checkModelButton.enabled = model is not None
+        self.ui.removeModelButton.enabled = model is not None and not title
+        self.ui.removeModelButton.toolTip = (
+            _("This model is a part of {module}; it goes when the extension is uninstalled.").format(module=title) if title
+            else _("Delete the selected model from this computer.") if model is not None
+            else _("Import and select a model first.")
+        )
         # Untrusted text: shown as it is, never as a page that could load something.
         self.ui.modelCard.plainText = "" if model is None else "\n".join([*model.faults, model.card]).strip()
         self.ui.modelsLabel.text = (
             _("Models on this computer: {count}. The card of the selected one is below.").format(count=len(self.models)) if self.models
-            else _("No models here. Those that come with a module need not be; models trained elsewhere are imported as .zip files.")
+            else _("No models on this computer. Models trained elsewhere are imported as .zip files.")
         )
 
     def onImport(self, *arguments):

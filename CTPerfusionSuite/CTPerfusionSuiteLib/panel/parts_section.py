@@ -6,6 +6,7 @@ from slicer.i18n import tr as _
 
 from CTPerfusionSuiteLib.doctor import MODULE_PARTS, installed_version
 from CTPerfusionSuiteLib.panel.install_box import ensurePackages, installTorch
+from CTPerfusionSuiteLib.panel.suite_modules import moduleTitle
 
 TORCH = "torch"
 
@@ -44,8 +45,11 @@ class PartsSection:
         return sorted(map(tuple, found.values()), key=lambda part: not part[3])
 
     def missing(self):
-        """Names of missing parts that `slicer.packaging` may install."""
-        return [name for name, version, *_rest in self.parts() if not version and name != TORCH]
+        """Requirements of missing parts that `slicer.packaging` may install: never what would replace Slicer's own, nor PyTorch."""
+        wanted = {name.lower() for name, version, *_rest in self.parts() if not version}
+        with open(self._requirementsFile, encoding="utf-8") as file:
+            lines = [line.strip() for line in file if not line.startswith("#")]
+        return [line for line in lines if line.partition(">")[0].lower() in wanted]
 
     def update(self):
         """Look again at what is there."""
@@ -59,26 +63,24 @@ class PartsSection:
                     item.setForeground(qt.QBrush(qt.QColor(200, 60, 40) if needed else qt.QColor(150, 110, 0)))
                 table.setItem(row, column, item)
         self.ui.partsLabel.text = "\n".join(_stateOfModule(title, parts) for title, parts in _partsOfModules())
-        self.ui.installButton.enabled = bool(self.missing())
+        missing = self.missing()
+        self.ui.installButton.enabled = bool(missing)
         self.ui.installButton.toolTip = (
-            _("Asks, then installs into Slicer's Python: {parts}").format(parts=", ".join(self.missing())) if self.missing()
-            else _("All Python packages are installed.")
+            _("Asks, then installs into Slicer's Python: {parts}").format(parts=", ".join(missing)) if missing
+            else _("All Python packages that may be installed from here are there.")
         )
-        usesTorch = any(name == TORCH for name, *_rest in parts)
-        self.ui.torchButton.enabled = usesTorch
+        torch = [version for name, version, *_rest in parts if name == TORCH]
+        self.ui.torchButton.visible = bool(torch)
+        self.ui.torchButton.enabled = torch == [None]
         self.ui.torchButton.toolTip = (
-            _("Asks, then installs PyTorch through Slicer's PyTorch extension.") if usesTorch
-            else _("No module of this version uses learned models, so PyTorch is not needed.")
+            _("Asks, then installs PyTorch through Slicer's PyTorch extension.") if torch == [None]
+            else _("PyTorch is installed.")
         )
 
     def onInstall(self, *arguments):
         """Install what is missing; Slicer asks first."""
-        wanted = {name.lower() for name in self.missing()}
-        with open(self._requirementsFile, encoding="utf-8") as file:
-            lines = [line.strip() for line in file if not line.startswith("#")]
-        requirements = [line for line in lines if line.partition(">")[0].lower() in wanted]
         try:
-            complete = ensurePackages(requirements, "CT Perfusion Suite")
+            complete = ensurePackages(self.missing(), "CT Perfusion Suite")
         except Exception as problem:  # whatever pip and the network do, the panel stays usable
             slicer.util.errorDisplay(_("The packages could not be installed. Check the network, or ask for help with the details."),
                                      detailedText=str(problem))
@@ -98,8 +100,7 @@ class PartsSection:
 
 def _partsOfModules():
     """[(title, parts)] of the modules that are there."""
-    loaded = ((getattr(slicer.modules, module.lower(), None), parts) for module, parts in MODULE_PARTS.items())
-    return [(module.title, parts) for module, parts in loaded if module is not None]
+    return [(moduleTitle(name), parts) for name, parts in MODULE_PARTS.items() if moduleTitle(name)]
 
 
 def _stateOfModule(title, parts):

@@ -131,6 +131,6 @@ def registerSampleData(resourcePath) -> None:
         fileNames=FILE_NAME,
         nodeNames=NAME,
         thumbnailFileName=resourcePath(f"Icons/{NAME}.png"),
-        loadFileType="SequenceFile",
+        loadFileTypes="SequenceFile",
         customDownloader=onSampleButton,
     )

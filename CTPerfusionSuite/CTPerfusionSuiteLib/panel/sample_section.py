@@ -6,18 +6,18 @@ from slicer.i18n import tr as _
 from CTPerfusionSuiteLib.errors import SuiteError
 from CTPerfusionSuiteLib.panel.child_process import ChildProcess
 from CTPerfusionSuiteLib.panel.sample_data import loadSample, sampleIsMade, sampleTruth, sampleWords
-from CTPerfusionSuiteLib.panel.worklist_section import moduleTitle, openIn
+from CTPerfusionSuiteLib.panel.suite_modules import ModuleChoice, openIn
 
-MODULE = "PerfusionMaps"
+MODULES = ("PerfusionMaps", "StrokeSegmentation")
 
 
 class SampleSection:
-    """One button makes and loads the sample, another opens it in the module that analyzes it."""
+    """One button makes and loads the sample, another opens it in a module that analyzes it."""
 
     def __init__(self, ui):
         self.ui, self._child, self._loaded = ui, None, ""
         ui.sampleButton.clicked.connect(self.onSample)
-        ui.openSampleButton.clicked.connect(self.onOpen)
+        self.modules = ModuleChoice(ui.openSampleButton, ui.openSampleModule, self.onOpen)
         self.update()
 
     @property
@@ -31,12 +31,7 @@ class SampleSection:
     def update(self):
         self.ui.sampleProgress.visible = self.running
         self.ui.sampleButton.text = _("Cancel") if self.running else _("Load sample")
-        sequence, title = self.sequence(), moduleTitle(MODULE)
-        self.ui.openSampleButton.text = _("Open in {module}").format(module=title) if title else _("Open")
-        self.ui.openSampleButton.enabled = sequence is not None and bool(title)
-        self.ui.openSampleButton.toolTip = (
-            _("Open the module with the sample as its input.") if sequence is not None else _("Load the sample first.")
-        )
+        self.modules.offer(MODULES if self.sequence() is not None else ())
 
     def sequence(self):
         """The sample's sequence node while it is in the scene, else None."""
@@ -44,7 +39,7 @@ class SampleSection:
 
     def onOpen(self, *arguments):
         if self.sequence() is not None:
-            openIn(MODULE, self.sequence())
+            openIn(self.modules.chosen(), self.sequence())
 
     def onSample(self, *arguments):
         if self.running:

@@ -34,6 +34,11 @@ class Stepwise:
             steps, self._steps = self._steps, None
             steps.close()
 
+    def finish(self):
+        """Do the rest at once; `onEnd` is called before this returns."""
+        while self._steps is not None:
+            self._advance()
+
     def _advance(self):
         began = time.perf_counter()
         while self._steps is not None and time.perf_counter() - began < SLICE_S:
@@ -50,12 +55,3 @@ class Stepwise:
         self._timer.stop()
         self._steps = None
         self._onEnd(result, error)
-
-
-def toTheEnd(steps):
-    """Run a generator of steps at once, where no window waits; its return value."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value

@@ -87,7 +87,7 @@ class TimeTable:
             interval = "" if time is None or last is None else f"{time - last:.2f}"
             rows.append((str(frame), "" if time is None else f"{time:.2f}", interval, self._source))
             last = time
-        header = (_("Frame"), _("Seconds"), _("Interval"), _("Source"))
+        header = (_("Frame"), _("Seconds"), _("Interval (s)"), _("Source"))
         fillTable(self._table, header, rows, editable=(SECONDS_COLUMN,), tallest=220)
         self._table.setMinimumWidth(100)
 

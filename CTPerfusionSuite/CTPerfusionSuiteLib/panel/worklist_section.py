@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from CTPerfusionSuiteLib.errors import SuiteError
 from CTPerfusionSuiteLib.panel.child_process import ChildProcess
+from CTPerfusionSuiteLib.panel.suite_modules import ModuleChoice, openIn, plainTitle
 
 
 class WorklistSection:
@@ -34,7 +35,7 @@ class WorklistSection:
         header.setSectionResizeMode(1, qt.QHeaderView.Stretch)
         header.setSectionResizeMode(2, qt.QHeaderView.ResizeToContents)
         ui.searchButton.clicked.connect(self.onSearch)
-        ui.openButton.clicked.connect(self.onOpen)
+        self.modules = ModuleChoice(ui.openButton, ui.openModule, self.onOpen)
         ui.studyFolder.currentPathChanged.connect(self.onFolderChanged)
         table.itemSelectionChanged.connect(self.updateChoice)
         table.itemDoubleClicked.connect(self.onOpen)
@@ -74,16 +75,16 @@ class WorklistSection:
             return
         self.ui.studyFolder.addCurrentPathToHistory()
         self.setEntries([])
-        self.ui.worklistLabel.text = _("Reading headers...")
         words = ["worklist", "--dicom_dir", self.ui.studyFolder.currentPath, "--progress", "json"]
-        self._start(words, self._onFound)
+        self._start(_("Reading headers..."), words, self._onFound)
 
-    def _start(self, words, onEnd, opens=False):
+    def _start(self, doing, words, onEnd, opens=False):
         self.ui.worklistProgress.value = 0
         self._opens = opens
         self._child = ChildProcess(words, self._onProgress, onEnd)
         self.updateSearch()
-        self.ui.openButton.enabled = False
+        self.updateChoice()
+        self.ui.worklistLabel.text = doing
 
     def _onProgress(self, title, fraction):
         self.ui.worklistProgress.value = int(100 * fraction)
@@ -109,7 +110,7 @@ class WorklistSection:
     def updateTable(self):
         """Fill the table with the series to be shown."""
         table = self.ui.worklistTable
-        self._shown = [entry for entry in self.entries if entry["module"] or self._showsAll()]
+        self._shown = [entry for entry in self.entries if entry["modules"] or self._showsAll()]
         table.setRowCount(0)
         table.setRowCount(len(self._shown))
         for row, entry in enumerate(self._shown):
@@ -131,37 +132,40 @@ class WorklistSection:
 
     def updateChoice(self, *arguments):
         entry = self.chosen()
-        title = moduleTitle(entry["module"]) if entry and entry["module"] else ""
-        self.ui.openButton.enabled = bool(title) and not self.running
-        self.ui.openButton.text = _("Open in {module}").format(module=title) if title else _("Open")
-        if entry is None:
-            self.ui.openButton.toolTip = _("Search a folder and select a series first.")
-            if self.entries:
-                self.ui.worklistLabel.text = _("{count} series, none that a module analyzes; show all to see why.").format(
-                    count=len(self.entries)
-                )
-            elif not self.running:
-                self.ui.worklistLabel.text = _("Perfusion, non-contrast and heart series are recognized from their headers.")
-        else:
-            self.ui.worklistLabel.text = f"{entry['reason'].capitalize()}."
-            self.ui.openButton.toolTip = (
-                _("Open the module with this series as its input.") if title
-                else _("Series of this kind are analyzed by {module}, which this version does not have.").format(module=entry["module"])
-                if entry["module"] else _("No module analyzes series of this kind.")
+        self.modules.offer(entry["modules"] if entry else (), not self.running)
+        if entry is not None:
+            self.ui.worklistLabel.text = f"{_sentence(entry['reason'])} {self._whoReads(entry)}".strip()
+        elif self.entries:
+            self.ui.worklistLabel.text = _("{count} series, none that a module analyzes; show all to see why.").format(
+                count=len(self.entries)
             )
+        elif not self.running:
+            self.ui.worklistLabel.text = _("Perfusion, non-contrast and heart series are recognized from their headers.")
+
+    def _whoReads(self, entry):
+        """A sentence about the modules for a series that none of those here can open."""
+        if self.modules.chosen():
+            return ""
+        if not entry["modules"]:
+            return _("No module of the suite analyzes series of this kind.")
+        names = _(" or ").join(map(plainTitle, entry["modules"]))
+        return _("The module for such series, {names}, is not part of this installation yet.").format(names=names)
 
     def onOpen(self, *arguments):
-        """Read the chosen series in a child process, then show it in its module."""
-        entry = self.chosen()
-        if self.running or entry is None or not moduleTitle(entry["module"]):
+        """Read the chosen series in a child process, then show it in the chosen module."""
+        entry, module = self.chosen(), self.modules.chosen()
+        if self.running or entry is None or not module:
             return
         folder = slicer.util.tempDirectory("CTPerfusionSuite")
         path = os.path.join(folder, "series.seq.nrrd")
-        self.ui.worklistLabel.text = _("Reading the series...")
         words = ["sequence", "--dicom_dir", entry["folder"], "--series", entry["series_uid"], "--out_file", path, "--progress", "json"]
-        self._start(words, lambda code, document, message: self._onRead(code, message, entry, folder, path), True)
 
-    def _onRead(self, code, message, entry, folder, path):
+        def onRead(code, document, message):
+            self._onRead(code, message, entry, module, folder, path)
+
+        self._start(_("Reading the series..."), words, onRead, opens=True)
+
+    def _onRead(self, code, message, entry, module, folder, path):
         try:
             if code:
                 self._ended(code, message)
@@ -176,19 +180,7 @@ class WorklistSection:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self._ended(0, "")
-        openIn(entry["module"], sequence)
-
-
-def openIn(module, node):
-    """Show a module with a node as its input."""
-    slicer.util.selectModule(module)
-    slicer.util.getModuleLogic(module).getParameterNode().inputNode = node
-
-
-def moduleTitle(name):
-    """Title of a module that is there, else ""."""
-    module = getattr(slicer.modules, name.lower(), None) if name else None
-    return module.title if module is not None else ""
+        openIn(module, sequence)
 
 
 def _sentence(message):

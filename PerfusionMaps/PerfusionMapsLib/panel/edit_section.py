@@ -3,24 +3,20 @@
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml_readiness import isResult
+from CTPerfusionSuiteLib.panel.section import Section
+
+from ..mrml_readiness import isResult, ownResult
 from .segment_choice import SegmentChoice
 
 
-class EditSection:
+class EditSection(Section):
     """Segments for the next run, drawn in Slicer's Segment Editor."""
 
     def __init__(self, panel, ui):
-        self._panel, self._ui = panel, ui
+        super().__init__(panel, ui)
         self._brain = SegmentChoice(panel, ui.brainMaskSelector, "brainMask", "brainMaskSegment")
         ui.drawBrainButton.clicked.connect(self._onDrawBrain)
         ui.drawExcludedButton.clicked.connect(self._onDrawExcluded)
-
-    def settingsChanged(self):
-        pass
-
-    def cleanup(self):
-        pass
 
     def update(self):
         self._brain.update()
@@ -69,9 +65,14 @@ class EditSection:
             editorNode.SetSingletonTag(tag)
             editorNode = slicer.mrmlScene.AddNode(editorNode)
         editorNode.SetAndObserveSegmentationNode(segmentation)
-        editorNode.SetAndObserveSourceVolumeNode(self._panel.settings.inputNode if _isVolume(self._panel.settings.inputNode) else None)
+        editorNode.SetAndObserveSourceVolumeNode(self._drawnOn())
         slicer.util.selectModule(tag)
 
+    def _drawnOn(self):
+        """What the user draws on: the mean CT of the shown result, else the volume that shows the series."""
+        from CTPerfusionSuiteLib.mrml_sequences import shownVolume
 
-def _isVolume(node):
-    return node is not None and node.IsA("vtkMRMLScalarVolumeNode")
+        settings = self._panel.settings
+        result = ownResult(settings)
+        volume = result.GetNodeReference("images.mean_ct") if result is not None else shownVolume(settings.inputNode)
+        return volume if volume is not None and volume.IsA("vtkMRMLScalarVolumeNode") else None

@@ -1,13 +1,16 @@
 """The analysis behind the panel of PerfusionMaps: what the child is given, what it announces, how its result comes into the scene."""
 
-from ..mrml_readiness import READ, isResult
-from .analysis_run import Analysis
+from CTPerfusionSuiteLib.panel.analysis_run import Analysis
+
+from ..mrml_readiness import MAPS_MEMORY, READ, isResult
 
 LIBRARIES = (
+    "numpy",
     "numpy.random",
     "numpy.ma",
     "numpy.testing",
     "numpy.f2py",
+    "scipy",
     "scipy.special",
     "scipy.ndimage",
     "SimpleITK",
@@ -18,6 +21,10 @@ LIBRARIES = (
     "PerfusionMapsLib.perfusion_pictures",
     "PerfusionMapsLib.mrml_result",
     "PerfusionMapsLib.mrml_study",
+    "PerfusionMapsLib.mrml_views",
+    "PerfusionMapsLib.mrml_regions",
+    "PerfusionMapsLib.mrml_vessel_curves",
+    "PerfusionMapsLib.perfusion_tables",
 )
 STEPS = (
     ("Reading the series", 8),
@@ -53,9 +60,9 @@ def _complete(settings, folder, earlier, node):
 
 
 def _replace(old, new):
-    from ..mrml_result import replaceResult
+    from ..mrml_result import replacingResult
 
-    replaceResult(old, new)
+    return replacingResult(old, new)
 
 
-MAPS = Analysis("perfusion", READ, LIBRARIES, STEPS, "Loading the maps", isResult, _prepare, _open, _complete, _replace)
+MAPS = Analysis("perfusion", MAPS_MEMORY, READ, LIBRARIES, STEPS, "Loading the maps", isResult, _prepare, _open, _complete, _replace)

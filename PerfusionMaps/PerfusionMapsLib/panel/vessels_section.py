@@ -6,9 +6,10 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from CTPerfusionSuiteLib.panel.curve_plot import CurvePlot
+from CTPerfusionSuiteLib.panel.section import Section
 from CTPerfusionSuiteLib.panel.tables import fillTable
 
-from ..mrml_readiness import isResult, placedPoint
+from ..mrml_readiness import ownResult, placedPoint
 from .segment_choice import SegmentChoice
 
 VESSELS = ("aif", "vof")
@@ -17,12 +18,12 @@ FOLLOW_MS = 25
 """The curves are read again this long after the last move of a point or the mouse, milliseconds."""
 
 
-class VesselsSection(VTKObservationMixin):
+class VesselsSection(Section, VTKObservationMixin):
     """Chooses and shows the curves; the analysis reads them anew from the motion-corrected series."""
 
     def __init__(self, panel, ui):
+        Section.__init__(self, panel, ui)
         VTKObservationMixin.__init__(self)
-        self._panel, self._ui = panel, ui
         self._plot = CurvePlot("CT perfusion curves", COLORS)
         self._segments = [SegmentChoice(panel, getattr(ui, f"{v}SegmentSelector"), f"{v}Segmentation", f"{v}Segment") for v in VESSELS]
         self._shownCandidates, self._curves, self._cursor = None, None, None
@@ -99,7 +100,7 @@ class VesselsSection(VTKObservationMixin):
 
     def _result(self):
         """The shown result if it belongs to the chosen series."""
-        return self._panel.results.resultOf(self._panel.settings.result) if isResult(self._panel.settings.result) else None
+        return self._panel.results.resultOf(ownResult(self._panel.settings))
 
     def _ensurePoint(self, vessel):
         settings = self._panel.settings

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 from CTPerfusionSuiteLib.errors import RequestRefused, SuiteError
 from CTPerfusionSuiteLib.models import read_model
 from CTPerfusionSuiteLib.panel.models_section import modelFolder
+from CTPerfusionSuiteLib.panel.section import Section
 
 from ..mrml_stroke_readiness import modelNamed
 from ..recommendation import recommendation_of_model
@@ -54,12 +55,14 @@ def _compared(folder, _stamps):
     return read_model(folder)
 
 
-class ModelSection:
+class ModelSection(Section):
     """Shows the chosen model.  A card is untrusted text: shown as it is, never as a page that could load something."""
 
     def __init__(self, panel, ui):
-        self._panel, self._ui = panel, ui
+        super().__init__(panel, ui)
         self.models, self._shown, self._updating = [], None, False
+        # The models are listed when the panel is entered, not at every change.
+        panel.whatIsMissing = lambda settings: panel.logic.whatIsMissing(settings, self.models)
         ui.modelCombo.currentIndexChanged.connect(self._onModel)
 
     def settingsChanged(self):
@@ -71,9 +74,6 @@ class ModelSection:
         self._ui.modelCombo.clear()
         self._ui.modelCombo.addItems([f"{model.name} {model.version}".strip() for model in self.models])
         self._updating = False
-
-    def cleanup(self):
-        pass
 
     def update(self):
         settings = self._panel.settings

@@ -4,6 +4,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from CTPerfusionSuiteLib.panel.section import Section
 from CTPerfusionSuiteLib.panel.tables import fillTable
 from PerfusionMapsLib.panel.results_section import flagLines
 
@@ -14,24 +15,22 @@ REGIONS = ("hypoperfusion", "core", "penumbra")
 NOTHING = "\u2013"
 
 
-class ResultsSection:
+class ResultsSection(Section):
     """Shows the result that the parameter node names."""
 
     def __init__(self, panel, ui):
-        self._panel, self._ui = panel, ui
+        super().__init__(panel, ui)
         self._node, self._metrics, self._roles = None, None, []
         self._refused, self._fusion, self._lesions, self._updating = None, None, None, False
         ui.resultSelector.addAttribute("vtkMRMLTextNode", "CTPerfusionSuite.StrokeResult")
         ui.mapCombo.currentIndexChanged.connect(self._onMap)
+        ui.openMapsButton.clicked.connect(lambda *arguments: self.openMaps())
         ui.volumesTable.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         ui.volumesTable.setSelectionMode(qt.QAbstractItemView.NoSelection)
 
     def settingsChanged(self):
         """Another scene, or none: what was shown may be gone."""
         self._node = self._metrics = self._refused = self._fusion = self._lesions = None
-
-    def cleanup(self):
-        pass
 
     def update(self):
         settings = self._panel.settings
@@ -70,7 +69,7 @@ class ResultsSection:
     def _leave(self):
         """Before another result is shown: what belongs to the old one alone."""
         if self._node is not None and self._node.GetScene() is not None:
-            from PerfusionMapsLib.mrml_result import hideLegends
+            from PerfusionMapsLib.mrml_views import hideLegends
 
             from ..mrml_stroke_result import hideLesions
 
@@ -85,7 +84,7 @@ class ResultsSection:
         if self._node is None:
             self._updating = False
             return
-        from PerfusionMapsLib.mrml_result import hideOthers
+        from PerfusionMapsLib.mrml_views import hideOthers
 
         from ..mrml_stroke_result import TITLES, shownVolumes
 
@@ -121,7 +120,7 @@ class ResultsSection:
 
     def _updateMapsButton(self):
         """The threshold maps of the result, or at least its series, opened in PerfusionMaps."""
-        from CTPerfusionSuiteLib.panel.worklist_section import moduleTitle
+        from CTPerfusionSuiteLib.panel.suite_modules import moduleTitle
 
         title = moduleTitle("PerfusionMaps")
         button = self._ui.openMapsButton
@@ -148,7 +147,7 @@ class ResultsSection:
 
     def openMaps(self):
         """Go to PerfusionMaps with the threshold maps of the shown result, or with its series where they are gone."""
-        from CTPerfusionSuiteLib.panel.worklist_section import openIn
+        from CTPerfusionSuiteLib.panel.suite_modules import openIn
 
         from ..mrml_stroke_result import handOver, hideLesions
 
@@ -164,7 +163,7 @@ class ResultsSection:
         wanted = (settings.shownMap, settings.mapOpacity)
         if wanted == self._fusion:
             return
-        from PerfusionMapsLib.mrml_result import showFusion
+        from PerfusionMapsLib.mrml_views import markSides, showFusion
 
         first = self._fusion is None
         self._fusion = wanted
@@ -174,6 +173,7 @@ class ResultsSection:
         self._updating = False
         showFusion(self._node, settings.shownMap, settings.mapOpacity / 100.0)
         if first and slicer.app.layoutManager() is not None:
+            markSides()
             slicer.util.resetSliceViews()
 
     def _showLesions(self):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from PerfusionMapsLib.panel.analysis_run import Analysis
+from CTPerfusionSuiteLib.panel.analysis_run import Analysis
 from PerfusionMapsLib.panel.maps_analysis import LIBRARIES as LIBRARIES_OF_MAPS
 
-from ..mrml_stroke_readiness import SETTINGS, isStrokeResult
+from ..mrml_stroke_readiness import SETTINGS, STROKE_MEMORY, isStrokeResult
 from .model_section import chosenModel
 
 LIBRARIES = (*LIBRARIES_OF_MAPS, "StrokeSegmentationLib.stroke_folder", "StrokeSegmentationLib.mrml_stroke_result")
@@ -84,9 +84,11 @@ def _complete(settings, folder, earlier, node):
 
 
 def _replace(old, new):
-    from ..mrml_stroke_result import replaceStrokeResult
+    from ..mrml_stroke_result import replacingStrokeResult
 
-    replaceStrokeResult(old, new)
+    return replacingStrokeResult(old, new)
 
 
-STROKE = Analysis("stroke", SETTINGS, LIBRARIES, STEPS, "Loading the segmentation", isStrokeResult, _prepare, _open, _complete, _replace)
+STROKE = Analysis(
+    "stroke", STROKE_MEMORY, SETTINGS, LIBRARIES, STEPS, "Loading the segmentation", isStrokeResult, _prepare, _open, _complete, _replace
+)

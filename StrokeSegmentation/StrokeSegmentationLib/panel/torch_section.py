@@ -4,14 +4,16 @@ import importlib
 
 from slicer.i18n import tr as _
 
+from CTPerfusionSuiteLib.panel.section import Section
+
 from ..mrml_stroke_readiness import NO_TORCH, torchIsInstalled
 
 
-class TorchSection:
+class TorchSection(Section):
     """A sentence and a button; everything else of the panel works without PyTorch."""
 
     def __init__(self, panel, ui):
-        self._panel, self._ui = panel, ui
+        super().__init__(panel, ui)
         ui.installTorchButton.clicked.connect(self._onInstall)
 
     def settingsChanged(self):
@@ -21,12 +23,6 @@ class TorchSection:
         self._ui.torchBox.setVisible(missing)
         text = NO_TORCH + "; " + _("results of other computers can be opened and compared without it")
         self._ui.torchLabel.text = text + "."
-
-    def cleanup(self):
-        pass
-
-    def update(self):
-        pass
 
     def _onInstall(self, *arguments):
         from CTPerfusionSuiteLib.panel.install_box import installTorch

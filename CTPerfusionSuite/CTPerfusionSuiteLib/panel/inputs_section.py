@@ -3,26 +3,25 @@
 import slicer
 from slicer.i18n import tr as _
 
+from CTPerfusionSuiteLib.mrml_study_settings import carrier, hasFolder
+from CTPerfusionSuiteLib.panel.section import Section
 from CTPerfusionSuiteLib.panel.time_table import TimeTable, askStep
 
-from ..mrml_readiness import hasFolder
-from ..mrml_study_memory import MAPS_MEMORY, carrier
+PROXY_ATTRIBUTE = "Sequences.BaseName"
+"""What Slicer gives to the nodes that show an item of a sequence."""
 
 
-class InputsSection:
+class InputsSection(Section):
     """Shows the time axis of the chosen series and takes corrections of it.
 
-    Parameters
-    ----------
-    panel : has `settings`, the parameter node or None
-    ui : widgets of the panel by name
-    memory : StudyMemory
-        What the module remembers of each study.
+    Another series brings its own settings, by the memory of the panel's analysis.
     """
 
-    def __init__(self, panel, ui, memory=MAPS_MEMORY):
-        self._panel, self._ui, self._memory = panel, ui, memory
-        self._shown = None
+    def __init__(self, panel, ui):
+        super().__init__(panel, ui)
+        self._memory, self._shown = panel.analysis.memory, None
+        # Of all volumes only those that show a sequence: a result alone brings twenty others.
+        ui.inputSelector.addAttribute("vtkMRMLScalarVolumeNode", PROXY_ATTRIBUTE)
         self._table = TimeTable(ui.timesTable, self._onTimes, self._refused)
         ui.pasteTimesButton.clicked.connect(lambda *arguments: self._table.paste(slicer.app.clipboard().text()))
         ui.evenTimesButton.clicked.connect(self._onEven)
@@ -30,9 +29,6 @@ class InputsSection:
 
     def settingsChanged(self):
         self._shown = None
-
-    def cleanup(self):
-        pass
 
     def update(self):
         """Read the time axis again when another series was chosen or its times were edited."""

@@ -5,25 +5,26 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from CTPerfusionSuiteLib.panel.section import Section
 from CTPerfusionSuiteLib.panel.stepwise import Stepwise
 
 
-class ResultOpening:
+class ResultOpening(Section):
     """A folder and a button.
 
     Parameters
     ----------
-    panel : has `settings`, the parameter node or None
+    panel : AnalysisPanel
+        Its analysis says whose results these are.
     ui : widgets of the panel by name; `resultFolder` and `openResultButton` are used
     label : QLabel
         Where progress and refusals are told.
-    analysis : analysis_run.Analysis
-        Whose results these are.
     """
 
-    def __init__(self, panel, ui, label, analysis):
-        self._panel, self._ui, self._label, self._analysis = panel, ui, label, analysis
-        self._steps = None
+    def __init__(self, panel, ui, label):
+        super().__init__(panel, ui)
+        self._label, self._analysis = label, panel.analysis
+        self._steps, self._foreign = None, False
         ui.openResultButton.clicked.connect(self._onOpen)
         # A folder of this computer is no state of the scene: its selector remembers it.
         ui.resultFolder.currentPathChanged.connect(self._onFolder)
@@ -50,7 +51,9 @@ class ResultOpening:
     def _onOpen(self, *arguments):
         self._ui.resultFolder.addCurrentPathToHistory()
         folder = Path(self._ui.resultFolder.currentPath)
-        steps = self._analysis.open(folder, f"{folder.name} {self._analysis.name}", self._panel.settings.inputNode)
+        series = self._panel.settings.inputNode
+        self._foreign = series is not None and not _isOf(folder, series)
+        steps = self._analysis.open(folder, f"{folder.name} {self._analysis.name}", None if self._foreign else series)
         self._steps = Stepwise(steps, self._onOpening, self._opened)
         self.update()
 
@@ -67,6 +70,19 @@ class ResultOpening:
                 error = _("the result could not be opened; the application log holds the details")
             self._say(str(error))
         else:
-            self._say(_("Opened; nothing was computed again."))
+            foreign = " " + _("It is of another scan than the chosen series.") if self._foreign else ""
+            self._say(_("Opened; nothing was computed again.") + foreign)
             self._panel.settings.result = node
         self.update()
+
+
+def _isOf(folder, series):
+    """Whether a result folder is of the series in the scene; one that cannot be read is refused when it is opened."""
+    from CTPerfusionSuiteLib.errors import SuiteError
+    from CTPerfusionSuiteLib.mrml_sequences import isOfSeries
+    from CTPerfusionSuiteLib.nifti import volume_grid
+
+    try:
+        return isOfSeries(volume_grid(folder / "mean_ct.nii.gz"), series)
+    except SuiteError:
+        return False
