@@ -118,7 +118,20 @@ def test_opening_a_series_can_be_canceled_and_leaves_nothing(slicer_host, home, 
     assert home.ui.worklistLabel.text == "Canceled." and home.ui.openButton.enabled
     assert slicer.util.selectedModule() == "CTPerfusionSuite" and slicer.mrmlScene.GetNumberOfNodes() == nodes
     after = set(os.listdir(slicer.app.temporaryPath)) | set(os.listdir(tempfile.gettempdir()))
-    assert not [name for name in after - before if "CTPerfusionSuite" in name]
+    assert not [name for name in after - before if "CTPerfusion" in name]
+
+
+def test_opening_can_be_canceled_while_the_frames_come(slicer_host, home, study):
+    import slicer
+
+    search(slicer_host, home, study)
+    home.ui.openButton.click()
+    assert slicer_host.wait(lambda: slicer.util.getNodesByClass("vtkMRMLSequenceNode"), 30) and home.worklist.running
+    assert home.ui.worklistProgress.value >= 70
+    home.ui.searchButton.click()
+    assert not home.worklist.running and home.ui.worklistLabel.text == "Canceled."
+    slicer_host.wait(lambda: False, 0.1)
+    assert slicer.util.getNodesByClass("vtkMRMLSequenceNode") == [] and slicer.util.selectedModule() == "CTPerfusionSuite"
 
 
 def test_closing_the_scene_while_a_series_is_opened_opens_nothing(slicer_host, home, study):

@@ -12,9 +12,6 @@ from CTPerfusionSuiteLib.errors import SuiteError
 from CTPerfusionSuiteLib.panel.child_process import ChildProcess
 from CTPerfusionSuiteLib.panel.stepwise import Stepwise
 
-PREPARED, COMPUTED = 0.05, 0.95
-"""Share of the bar that is full when the files are written, and when the child process is done."""
-
 
 class BackgroundWork:
     """Loads what it needs, writes files for the child process, runs it, and brings what it found into the scene.
@@ -29,6 +26,8 @@ class BackgroundWork:
     """
 
     preparingTitle, loadingTitle = "", ""
+    prepared, computed = 0.05, 0.95
+    """Share of the bar that is full when the files are written, and when the child process is done."""
     libraries = ()
     """Modules imported one after the other, so that the window does not wait for all of them at once."""
     steps = ()
@@ -91,7 +90,7 @@ class BackgroundWork:
         return (yield from self.prepare(self._folder))
 
     def _preparing(self, fraction):
-        self._onProgress(self.preparingTitle, PREPARED * fraction)
+        self._onProgress(self.preparingTitle, self.prepared * fraction)
 
     def _prepared(self, words, error):
         self._steps = None
@@ -101,7 +100,7 @@ class BackgroundWork:
         self._child = ChildProcess(words, self._computing, self._computed)
 
     def _computing(self, title, fraction):
-        self._onProgress(title, PREPARED + (COMPUTED - PREPARED) * shareDone(self.steps, title, fraction))
+        self._onProgress(title, self.prepared + (self.computed - self.prepared) * shareDone(self.steps, title, fraction))
 
     def _computed(self, code, document, message):
         self._child = None
@@ -111,7 +110,7 @@ class BackgroundWork:
         self._steps = Stepwise(self.load(self._folder), self._loading, self._loaded)
 
     def _loading(self, fraction):
-        self._onProgress(self.loadingTitle, COMPUTED + (1.0 - COMPUTED) * fraction)
+        self._onProgress(self.loadingTitle, self.computed + (1.0 - self.computed) * fraction)
 
     def _loaded(self, value, error):
         self._steps = None

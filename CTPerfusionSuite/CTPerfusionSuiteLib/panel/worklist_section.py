@@ -1,14 +1,10 @@
 """The worklist: what lies in a folder of DICOM files, and the module that analyzes it."""
 
-import os
-import shutil
-
 import qt
-import slicer
 from slicer.i18n import tr as _
 
-from CTPerfusionSuiteLib.errors import SuiteError
 from CTPerfusionSuiteLib.panel.child_process import ChildProcess
+from CTPerfusionSuiteLib.panel.series_reading import SeriesReading
 from CTPerfusionSuiteLib.panel.suite_modules import ModuleChoice, openIn, plainTitle
 
 
@@ -24,7 +20,7 @@ class WorklistSection:
 
     def __init__(self, ui, showsAll):
         self.ui, self._showsAll = ui, showsAll
-        self._child, self._opens = None, False
+        self._work = None
         self.entries, self._shown = [], []
         table = ui.worklistTable
         table.setHorizontalHeaderLabels([_("Kind"), _("Series"), _("Study")])
@@ -44,16 +40,16 @@ class WorklistSection:
 
     @property
     def running(self):
-        return self._child is not None
+        return self._work is not None
 
     def cleanup(self):
-        if self._child is not None:
-            self._child.stopNow()
+        if self._work is not None:
+            self._work.stopNow()
 
     def sceneCloses(self):
         """A series that is being read was meant for the scene that closes."""
-        if self.running and self._opens:
-            self._child.cancel()
+        if isinstance(self._work, SeriesReading):
+            self._work.cancel()
 
     def onFolderChanged(self, *arguments):
         self.updateSearch()
@@ -71,17 +67,16 @@ class WorklistSection:
 
     def onSearch(self, *arguments):
         if self.running:
-            self._child.cancel()
+            self._work.cancel()
             return
         self.ui.studyFolder.addCurrentPathToHistory()
         self.setEntries([])
         words = ["worklist", "--dicom_dir", self.ui.studyFolder.currentPath, "--progress", "json"]
-        self._start(_("Reading headers..."), words, self._onFound)
+        self._begin(_("Reading headers..."), ChildProcess(words, self._onProgress, self._onFound))
 
-    def _start(self, doing, words, onEnd, opens=False):
+    def _begin(self, doing, work):
         self.ui.worklistProgress.value = 0
-        self._opens = opens
-        self._child = ChildProcess(words, self._onProgress, onEnd)
+        self._work = work
         self.updateSearch()
         self.updateChoice()
         self.ui.worklistLabel.text = doing
@@ -92,15 +87,15 @@ class WorklistSection:
     def _onFound(self, code, document, message):
         if code == 0:
             self.setEntries(document["entries"])
-        self._ended(code, message)
+        self._ended(None if code == 0 else "" if code == 130 else message or _("the folder could not be read"))
 
-    def _ended(self, code, message):
-        """The child is gone; after a cancel or a refusal say so."""
-        self._child = None
+    def _ended(self, refusal):
+        """Nothing is under way any more; after a cancel ("") or a refusal say so."""
+        self._work = None
         self.updateSearch()
         self.updateChoice()
-        if code:
-            self.ui.worklistLabel.text = _("Canceled.") if code == 130 else _sentence(message)
+        if refusal is not None:
+            self.ui.worklistLabel.text = _sentence(refusal) if refusal else _("Canceled.")
 
     def setEntries(self, entries):
         """List what was found, as `WorklistEntry.as_dict` gives it."""
@@ -152,36 +147,20 @@ class WorklistSection:
         return _("The module for such series, {names}, is not part of this installation yet.").format(names=names)
 
     def onOpen(self, *arguments):
-        """Read the chosen series in a child process, then show it in the chosen module."""
+        """Read the chosen series into the scene, then show it in the chosen module."""
         entry, module = self.chosen(), self.modules.chosen()
         if self.running or entry is None or not module:
             return
-        folder = slicer.util.tempDirectory("CTPerfusionSuite")
-        path = os.path.join(folder, "series.seq.nrrd")
-        words = ["sequence", "--dicom_dir", entry["folder"], "--series", entry["series_uid"], "--out_file", path, "--progress", "json"]
 
-        def onRead(code, document, message):
-            self._onRead(code, message, entry, module, folder, path)
+        def onEnd(sequence, message):
+            self._ended(message if sequence is None else None)
+            if sequence is not None:
+                openIn(module, sequence)
 
-        self._start(_("Reading the series..."), words, onRead, opens=True)
-
-    def _onRead(self, code, message, entry, module, folder, path):
-        try:
-            if code:
-                self._ended(code, message)
-                return
-            with slicer.util.WaitCursor():
-                from CTPerfusionSuiteLib.mrml_sequences import showSequence
-
-                sequence = showSequence(path, f"{entry['description']} - CT perfusion sequence")
-        except SuiteError as problem:
-            self._ended(1, str(problem))
-            return
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        self._ended(0, "")
-        openIn(module, sequence)
+        name = f"{entry['description']} - CT perfusion sequence"
+        reading = SeriesReading(entry["folder"], name, self._onProgress, onEnd, entry["series_uid"])
+        self._begin(_("Reading the series..."), reading)
 
 
 def _sentence(message):
-    return message[:1].upper() + message[1:] + "." if message else _("The folder could not be read.")
+    return message[:1].upper() + message[1:] + "."
