@@ -15,10 +15,11 @@ from CTPerfusionSuiteLib.report.tiles import lay_out
 from StrokeSegmentationLib.checkpoints import load_weights
 from StrokeSegmentationLib.evaluation import Evaluation, comparison_table, evaluate, stroke_free_table
 from StrokeSegmentationLib.evaluation_tables import evaluation_markdown, tables_of, write_evaluation
-from StrokeSegmentationLib.lesion_labels import label_from_probabilities
+from StrokeSegmentationLib.lesion_labels import LabelRule, label_from_probabilities
 from StrokeSegmentationLib.networks import build_network, parameter_count
 from StrokeSegmentationLib.own_model import bundle_of_run
 from StrokeSegmentationLib.prediction import predict
+from StrokeSegmentationLib.rule_choice import choose_rule
 from StrokeSegmentationLib.run_folder import BEST, CONFIG, HISTORY, RUN, RunFacts, facts_of_run
 from StrokeSegmentationLib.training import TrainingResult, best_dice
 from StrokeSegmentationLib.training_cases import list_cases, load_case
@@ -48,9 +49,14 @@ def trained_network(run: Path) -> TrainingResult:
     return TrainingResult(network, best_dice(rows), steps, minutes, parameter_count(network), facts, "", rows)
 
 
-def score(name: str, network, data: Path, split: str) -> Evaluation:
+def rule_for(network, data: Path) -> LabelRule:
+    """Where to cut the probabilities of a network, by the validation studies."""
+    return choose_rule(list_cases(data, "val"), lambda case: predict(network, case, device="cpu").probabilities)
+
+
+def score(name: str, network, data: Path, split: str, rule: LabelRule) -> Evaluation:
     """One network and the threshold maps on the studies of a split."""
-    return evaluate(list_cases(data, split), {name: lambda case: predict(network, case, device="cpu").probabilities})
+    return evaluate(list_cases(data, split), {name: lambda case: predict(network, case, device="cpu").probabilities}, {name: rule})
 
 
 def together(parts: list[Evaluation]) -> Evaluation:
@@ -70,10 +76,10 @@ def recommendation(evaluation: Evaluation, name: str) -> str:
     return "network" if enough and quiet and kept and all(kept) else "maps"
 
 
-def failure_picture(path: Path, network) -> bytes:
+def failure_picture(path: Path, network, rule: LabelRule) -> bytes:
     """The true and the found lesion over the study's mean enhancement."""
     case = load_case(path)
-    found = label_from_probabilities(predict(network, case).probabilities, case.tissue, case.voxel_ml) > 0
+    found = label_from_probabilities(predict(network, case).probabilities, case.tissue, case.voxel_ml, rule) > 0
     image = case.curves.astype(np.float32).mean(axis=0)
     background = 80.0 * np.clip(image / max(float(np.percentile(image[case.brain > 0], 99)), 1e-3), 0, 1)
     layers = [MaskLayer("true", case.label > 0, (64, 160, 255), 0.35), MaskLayer("found", found, (255, 150, 30), 0.35)]
@@ -100,27 +106,39 @@ def main() -> None:
     parser.add_argument("--rivals", default="", help="further runs to score, separated by commas")
     parser.add_argument("--out", type=Path, required=True, help="model folder; its last part is the model's name")
     parser.add_argument("--minutes-each", default="", help="said in the card of the rivals' budget")
+    parser.add_argument("--data-license", type=Path, help="text file: on what conditions anatomies and lesions were published")
+    parser.add_argument("--version", default="0.1.0", help="of the model")
     options = parser.parse_args()
     if facts_of_run(options.runs / options.chosen) is None:
         parser.error(f"the run '{options.chosen}' has no {RUN} that names the studies it learned from")
     results = {name: trained_network(options.runs / name) for name in [options.chosen, *filter(None, options.rivals.split(","))]}
+    rules = {name: rule_for(result.network, options.data) for name, result in results.items()}
     evaluations = {
-        split: together([score(name, result.network, options.data, split) for name, result in results.items()])
+        split: together([score(name, result.network, options.data, split, rules[name]) for name, result in results.items()])
         for split in ("test", "shifted")
     }
-    pack(options, results[options.chosen], evaluations)
+    pack(options, results[options.chosen], rules[options.chosen], evaluations)
 
 
-def pack(options: argparse.Namespace, result: TrainingResult, evaluations: dict[str, Evaluation]) -> None:
+def page_of(evaluation: Evaluation, name: str, title: str) -> str:
+    """The tables of one network and the maps, and its place among its rivals; a level below the card's own headings."""
+    rows = [row for row in evaluation.rows if row["method"] not in evaluation.networks or row["method"] == name]
+    calibration = {key: counts for key, counts in evaluation.calibration.items() if key[0] == name}
+    tables = tables_of(Evaluation(rows, calibration, (name,), evaluation.baselines))
+    page = evaluation_markdown({**tables, "ranking": tables_of(evaluation)["ranking"]}, title)
+    return "#" + page.replace("\n#", "\n##")
+
+
+def pack(options: argparse.Namespace, result: TrainingResult, rule: LabelRule, evaluations: dict[str, Evaluation]) -> None:
     """The tables into the folder of runs, and the chosen network with its card into its model folder."""
-    pages = []
+    pages, pictures, lines = [], {}, []
     for split, title in (("test", "Unseen studies"), ("shifted", "A shifted simulator: another family of boluses, residues and noise")):
         write_evaluation(options.runs / f"evaluation-{split}", evaluations[split], title)
-        pages.append(evaluation_markdown(tables_of(evaluations[split]), title).replace("\n# ", "\n## ").replace("# ", "## ", 1))
+        pages.append(page_of(evaluations[split], options.chosen, title))
+        pictures[f"docs/comparison_{split}.csv"] = (options.runs / f"evaluation-{split}" / "comparison.csv").read_bytes()
     network, advice = result.network, recommendation(evaluations["test"], options.chosen)
-    pictures, lines = {}, []
     for number, row in enumerate(worst_studies(evaluations["test"], options.chosen), start=1):
-        pictures[f"docs/failure{number}.png"] = failure_picture(options.data / f"{row['case']}.npz", network)
+        pictures[f"docs/failure{number}.png"] = failure_picture(options.data / f"{row['case']}.npz", network, rule)
         lines.append(f"![{row['case']}](failure{number}.png)\n")
     words = "recommended" if advice == "network" else "not recommended over the threshold maps, which the panel recommends"
     budget = f"Rivals were trained with equal budgets of {options.minutes_each}." if options.minutes_each else ""
@@ -138,7 +156,9 @@ def pack(options: argparse.Namespace, result: TrainingResult, evaluations: dict[
         "",
     ])
     config = read_config(options.runs / options.chosen / CONFIG)
-    folder = bundle_of_run(options.out, config, result, options.data, advice, card, pictures)
+    if options.data_license:
+        pictures["docs/data_license.txt"] = options.data_license.read_bytes()
+    folder = bundle_of_run(options.out, config, result, options.data, advice, card, pictures, options.version, rule)
     print(f"  {folder}: {sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 1e6:.1f} MB, recommended: {advice}")
 
 

@@ -101,7 +101,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
         predictors = {
             model.name: lambda case, network=model.network: predict(network, case, device=options.device).probabilities for model in models
         }
-        evaluation = evaluate(paths, predictors, progress=console.step("evaluate", "Evaluating"))
+        rules = {model.name: model.rule for model in models}
+        evaluation = evaluate(paths, predictors, rules, progress=console.step("evaluate", "Evaluating"))
         with new_result_folder(options.out_dir, options.overwrite, kind) as folder:
             console.partial_folders.append(folder)
             write_evaluation(folder, evaluation, f"Evaluation on {_kinds_of_studies(patients, len(paths))}")

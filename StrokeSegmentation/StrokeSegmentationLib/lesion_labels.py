@@ -35,6 +35,26 @@ class LabelRule:
 STANDARD_RULE = LabelRule()
 
 
+def rule_of(document: dict) -> LabelRule:
+    """The rule in a model's metadata, key "label_rule"; without one the standard rule.
+
+    Raises
+    ------
+    ValueError
+        No rule: something else, or cuts outside 0 to 1.
+    """
+    stored = document.get("label_rule")
+    if stored is None:
+        return STANDARD_RULE
+    try:
+        rule = LabelRule(float(stored["deficit"]), float(stored["core"]))
+    except (KeyError, TypeError) as problem:
+        raise ValueError(f"{stored!r} is no rule") from problem
+    if not (0 < rule.deficit < 1 and 0 < rule.core < 1):
+        raise ValueError(f"{stored!r} has cuts outside 0 to 1")
+    return rule
+
+
 def label_from_probabilities(probabilities: np.ndarray, tissue: np.ndarray, voxel_ml: float, rule: LabelRule = STANDARD_RULE) -> np.ndarray:
     """Label (K, J, I) uint8: 0 background, 1 penumbra, 2 core.
 

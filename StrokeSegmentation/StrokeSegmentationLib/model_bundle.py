@@ -18,6 +18,7 @@ from CTPerfusionSuiteLib.models import CARD, METADATA, read_model, sha256
 
 from .checkpoints import load_weights, save_state
 from .curve_summaries import CURVE_LIMIT
+from .lesion_labels import LabelRule, rule_of
 from .maps_unet import require_monai
 from .networks import FRAMES, KINDS, MAPS, build_network, parameter_count, reads_curves, reads_maps
 from .study_input import LARGEST_MAP_VALUE, MAP_SCALES
@@ -72,6 +73,11 @@ class StrokeModel:
     version: str
     card: str
     description: dict
+
+    @property
+    def rule(self) -> LabelRule:
+        """How its probabilities become penumbra and core."""
+        return rule_of(self.description)
 
     @property
     def reads_maps(self) -> bool:
@@ -191,6 +197,7 @@ def read_bundle(folder) -> StrokeModel:
         require_monai()
     try:
         network = build_network(**_plausible(build))
+        rule_of(description)
     except (TypeError, ValueError, RequestRefused) as problem:
         raise DataRefused(f"the model '{model.name}' describes a network that cannot be built; get it again") from problem
     load_weights(network, folder / WEIGHTS, f"the model '{model.name}'")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .lesion_labels import STANDARD_RULE, LabelRule
 from .model_bundle import write_bundle
 from .networks import MAPS, reads_curves, reads_maps
 from .run_folder import studies_of_run
@@ -18,7 +19,7 @@ PATIENT_SOURCE = "labeled perfusion studies given by the user"
 
 def bundle_of_run(
     folder: Path, config: TrainingConfig, result: TrainingResult, data: Path, recommended: str = "not compared", card: str = "",
-    pictures: dict | None = None, version: str = "0.1.0",
+    pictures: dict | None = None, version: str = "0.1.0", rule: LabelRule = STANDARD_RULE,
 ) -> Path:
     """Write the model of a training run.
 
@@ -36,6 +37,8 @@ def bundle_of_run(
         Appended to the facts of the run, Markdown.
     pictures : dict or None
         As in `write_bundle`.
+    rule : LabelRule
+        Of `rule_choice.choose_rule`.
 
     Raises
     ------
@@ -47,7 +50,7 @@ def bundle_of_run(
     abouts = [about_case(path) for path in studies]
     patients = any(about.get("patient") for about in abouts)
     source = PATIENT_SOURCE if patients else SIMULATED_SOURCE
-    text = _card(folder.name, config, result, abouts, source, patients) + ("\n" + card if card else "")
+    text = _card(folder.name, config, result, abouts, source, patients, rule) + ("\n" + card if card else "")
     return write_bundle(
         folder, result.network, _build(config, studies[0]), text, version, pictures, replace=True,
         data_source=source,
@@ -57,6 +60,7 @@ def bundle_of_run(
                   "validation_dice": None if not np.isfinite(result.score) else round(result.score, 4)},
         training_range=measured_range(studies),
         recommended=recommended,
+        label_rule={"deficit": rule.deficit, "core": rule.core},
     )
 
 
@@ -71,7 +75,7 @@ def _build(config: TrainingConfig, path: Path) -> dict:
 
 
 def _card(
-    name: str, config: TrainingConfig, result: TrainingResult, abouts: list[dict], source: str, patients: bool
+    name: str, config: TrainingConfig, result: TrainingResult, abouts: list[dict], source: str, patients: bool, rule: LabelRule
 ) -> str:
     noise = [about["noise_hu"] for about in abouts if about.get("noise_hu")]
     groups = {group: sum(about.get("group") == group for about in abouts) for group in ("lvo", "non-lvo", "none")}
@@ -90,6 +94,8 @@ def _card(
         f"Network {config.kind}, width {config.width}, {result.parameters:,} parameters; {result.steps} steps in {result.minutes:.0f} "
         f"minutes on {result.facts.device}; loss {config.loss}; {_choice(len(result.facts.val))}",
         "" if not np.isfinite(result.score) else f"Mean Dice of penumbra and core on these: {result.score:.3f}.",
+        f"A voxel is hypoperfused from a probability of {rule.deficit:.2f} on, and core where core makes up {rule.core:.2f} of that"
+        + ("." if rule == STANDARD_RULE else ", which did best on the validation studies."),
         "",
         "## What must not be claimed",
         "No claim about patients can be made: neither accuracy nor benefit was measured on any. "

@@ -17,7 +17,7 @@ from PerfusionMapsLib.perfusion_report import provenance_facts, quality_list
 from PerfusionMapsLib.perfusion_tables import NOTHING, number
 
 from .card_sections import card_sections
-from .lesion_labels import label_of_maps
+from .lesion_labels import label_of_maps, rule_of
 from .lesion_scores import REGIONS
 from .recommendation import origin, recommendation, short_origin
 from .stroke_result import StrokeResult
@@ -125,12 +125,15 @@ def _headlines(metrics: dict) -> tuple[Headline, ...]:
 def _probabilities(result: StrokeResult) -> list[Picture]:
     layout = lay_out(RadiologicalView(result.geometry), result.masks["brain_mask"], MOSAIC_WIDTH)
     tissue, plain = result.masks["tissue_mask"], Window(0.0, 100.0, "%", time_table())
+    rule = rule_of(result.metrics["model"])
+    marked = replace(plain, marks=(100.0 * rule.deficit,))
     whole = 100.0 * (result.probabilities["penumbra"] + result.probabilities["core"])
     pictures = [
-        Picture(map_mosaic(layout, whole, tissue, replace(plain, marks=(50.0,)), "Probability of hypoperfusion (core or penumbra)"),
+        Picture(map_mosaic(layout, whole, tissue, marked, "Probability of hypoperfusion (core or penumbra)"),
                 "Axial slices of the probability of hypoperfusion", "Line on the color bar: from here on a voxel counts."),
         Picture(map_mosaic(layout, 100.0 * result.probabilities["core"], tissue, plain, "Probability of core"),
-                "Axial slices of the probability of core", "Core is where it makes up half of the probability of hypoperfusion or more."),
+                "Axial slices of the probability of core",
+                f"Core is where it makes up {100 * rule.core:.0f} % of the probability of hypoperfusion or more."),
     ]
     if result.uncertainty is not None:
         pictures.append(Picture(map_mosaic(layout, 100.0 * result.uncertainty, tissue, plain, "Uncertainty (entropy over dropout passes)"),

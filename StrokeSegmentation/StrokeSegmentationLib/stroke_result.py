@@ -13,7 +13,7 @@ from PerfusionMapsLib.lesions import side_of
 from PerfusionMapsLib.perfusion_result import PerfusionResult
 from PerfusionMapsLib.pipeline import Steps, analyze_prepared, no_steps, prepare
 
-from .lesion_labels import STANDARD_RULE, label_from_probabilities, label_of_maps, volumes_ml
+from .lesion_labels import label_from_probabilities, label_of_maps, volumes_ml
 from .lesion_scores import REGIONS, dice, region
 from .recommendation import origin
 from .stroke_folder import SCHEMA
@@ -122,7 +122,7 @@ def segment_stroke(
     tissue = masks["tissue_mask"] > 0
     fine *= tissue
     voxel_ml = found.analysis_geometry.voxel_volume_ml
-    label = label_from_probabilities(fine, tissue, voxel_ml, STANDARD_RULE)
+    label = label_from_probabilities(fine, tissue, voxel_ml, model.rule)
     uncertainty = None if predicted.uncertainty is None else found.to_analysis_grid(predicted.uncertainty) * tissue
     notes += [*outside_training(found, model.description.get("training_range") or {}), *predicted.notes]
     return StrokeResult(
@@ -156,7 +156,8 @@ def _metrics(label, hemisphere, voxel_ml: float, uncertainty, model, maps: Perfu
         "status": "ok",
         "reasons": [],
         "method": model.kind,
-        "model": {"name": model.name, "version": model.version, "simulation_trained": simulated},
+        "model": {"name": model.name, "version": model.version, "simulation_trained": simulated,
+                  "label_rule": {"deficit": model.rule.deficit, "core": model.rule.core}},
         "recommended": model.description.get("recommended", "not compared"),
         "volumes_ml": {**volumes, "mismatch": volumes["penumbra"]},
         "mismatch_ratio": whole / core if core > 0 else None,

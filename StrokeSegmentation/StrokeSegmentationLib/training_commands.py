@@ -164,6 +164,7 @@ def _train_to_folder(options: argparse.Namespace, console):
     from .model_bundle import refuse_name, refuse_place
     from .networks import build_network
     from .own_model import bundle_of_run
+    from .rule_choice import choose_rule
     from .run_folder import STUDIES, refuse_foreign_run
     from .training import train, training_device
     from .training_cases import list_cases
@@ -190,7 +191,19 @@ def _train_to_folder(options: argparse.Namespace, console):
     progress, resume = console.step("train", "Training"), not options.no_resume
     with _telling_what_is_kept(options.out_dir):
         result = train(config, studies, validation, options.out_dir, progress, _teller(options), resume, say)
-        return result, bundle_of_run(target, config, result, cases)
+        rule = choose_rule(validation, _predictor(config, result.network), console.step("rule", "Choosing where to cut probabilities"))
+        return result, bundle_of_run(target, config, result, cases, rule=rule)
+
+
+def _predictor(config, network):
+    """Probabilities of a case by a network; None where it reads nothing but maps and the case has none."""
+    from .networks import reads_curves
+    from .prediction import predict
+
+    def of_case(case):
+        return predict(network, case, device=config.device).probabilities if reads_curves(config.kind) or len(case.maps) else None
+
+    return of_case
 
 
 def _config(options: argparse.Namespace):
