@@ -8,6 +8,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from CTPerfusionSuiteLib.report.orientation import RadiologicalView
 from CTPerfusionSuiteLib.report.pictures import MaskLayer, overlay_mosaic
@@ -80,8 +81,9 @@ def failure_picture(path: Path, network, rule: LabelRule) -> bytes:
     """The true and the found lesion over the study's mean enhancement."""
     case = load_case(path)
     found = label_from_probabilities(predict(network, case).probabilities, case.tissue, case.voxel_ml, rule) > 0
-    image = case.curves.astype(np.float32).mean(axis=0)
-    background = 80.0 * np.clip(image / max(float(np.percentile(image[case.brain > 0], 99)), 1e-3), 0, 1)
+    image = ndimage.gaussian_filter(case.curves.astype(np.float32).mean(axis=0), (0.0, 1.5, 1.5))
+    # Normal tissue in the middle of the grays; vessels may saturate.
+    background = 80.0 * np.clip(image / max(2.5 * float(np.median(image[case.tissue > 0])), 1e-3), 0, 1)
     layers = [MaskLayer("true", case.label > 0, (64, 160, 255), 0.35), MaskLayer("found", found, (255, 150, 30), 0.35)]
     about = case.about
     title = f"{path.stem}: {about['group']}, {about.get('noise_hu', 0):.0f} HU, hypoperfusion"
@@ -90,10 +92,11 @@ def failure_picture(path: Path, network, rule: LabelRule) -> bytes:
 
 
 def worst_studies(evaluation: Evaluation, name: str) -> list[dict]:
-    """The least overlap among strokes, and the largest false volume."""
+    """The least overlap among strokes, and the largest false volume where there is any."""
     own = evaluation.some(method=name, split="test")
     strokes = sorted((row for row in own if row["group"] != "none"), key=lambda row: np.nan_to_num(row["hypoperfusion_dice"], nan=0.0))
-    free = sorted((row for row in own if row["group"] == "none"), key=lambda row: -row["hypoperfusion_found_ml"])
+    invented = (row for row in own if row["group"] == "none" and row["hypoperfusion_found_ml"] > 0)
+    free = sorted(invented, key=lambda row: -row["hypoperfusion_found_ml"])
     return [*strokes[: FAILURES - 1], *free[:1]]
 
 
@@ -149,7 +152,10 @@ def pack(options: argparse.Namespace, result: TrainingResult, rule: LabelRule, e
         f"best of them. No study shows a lesion or an anatomy of the training. {budget} By these figures this model is {words}.",
         *pages,
         "## Where it fails",
-        "The test studies with the least overlap, and the stroke-free one with the largest false volume.",
+        "The test studies with the least overlap" + (
+            ", and the stroke-free one with the largest false volume." if len(lines) == FAILURES
+            else "; in none of the stroke-free ones was a lesion found."
+        ),
         *lines,
         "## Context",
         CONTEXT,

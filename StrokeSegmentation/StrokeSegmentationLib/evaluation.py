@@ -152,7 +152,7 @@ def mean_of(values: np.ndarray) -> float:
 
 
 def summary_table(evaluation: Evaluation, resamplings: int = RESAMPLINGS) -> list[dict]:
-    """A row a split, group with stroke, noise band (and all of them) and method.
+    """A row a split, group with stroke, noise band (and all of them where there are several) and method.
 
     Mean Dice with interval, and over how many studies that have the region in truth or label; medians of HD95, where both have it, and of
     the absolute volume error; studies whose region was missed altogether; mean lesion-wise F1.
@@ -161,7 +161,7 @@ def summary_table(evaluation: Evaluation, resamplings: int = RESAMPLINGS) -> lis
     for split, group in dict.fromkeys((row["split"], row["group"]) for row in evaluation.rows if row["group"] != "none"):
         own = evaluation.some(split=split, group=group)
         bands = [name for name, _, _ in BANDS if any(row["band"] == name for row in own)]
-        for band in [*bands, "all"]:
+        for band in [*bands, "all"] if len(bands) > 1 else bands:
             for method in evaluation.methods:
                 rows = [row for row in own if row["method"] == method and band in ("all", row["band"])]
                 if rows:
