@@ -12,7 +12,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused, SuiteError
 from CTPerfusionSuiteLib.mrml import HOUNSFIELD, geometryOf, imageOf, setGeometry, setUnits, valuesOf
-from CTPerfusionSuiteLib.progress import to_the_end
+from CTPerfusionSuiteLib.progress import part_of_steps, to_the_end
 from CTPerfusionSuiteLib.sequence_nrrd import SLABS, SLICE_TIMES, TIME_SOURCE, sequence_times
 from CTPerfusionSuiteLib.time_axis import (
     SECONDS_IN,
@@ -297,21 +297,8 @@ def showingSequence(path, name) -> Generator:
     """`showSequence` in small steps: yields the fraction done."""
     from CTPerfusionSuiteLib.sequence_nrrd import reading_sequence
 
-    reading = _scaled(reading_sequence(path), 0.0, 0.6)
-    sequence, _browser, proxy = yield from _scaled(makingSequence((yield from reading), name), 0.6, 1.0)
+    reading = part_of_steps(reading_sequence(path), 0.0, 0.6)
+    sequence, _browser, proxy = yield from part_of_steps(makingSequence((yield from reading), name), 0.6, 1.0)
     if slicer.app.layoutManager() is not None:
         slicer.util.setSliceViewerLayers(background=proxy, fit=True)
     return sequence
-
-
-def _scaled(steps, start: float, stop: float):
-    """The fractions of a generator as a stretch of a longer one; its return value is passed on."""
-    try:
-        while True:
-            try:
-                fraction = next(steps)
-            except StopIteration as end:
-                return end.value
-            yield start + (stop - start) * fraction
-    finally:
-        steps.close()

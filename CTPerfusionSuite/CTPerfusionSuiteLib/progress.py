@@ -22,6 +22,20 @@ def to_the_end(steps: Generator):
             return end.value
 
 
+def part_of_steps(steps: Generator, start: float, stop: float) -> Generator:
+    """The stretch ``start``...``stop`` of longer work that is done by `steps`; it is closed with the longer work, and its return value is
+    passed on."""
+    try:
+        while True:
+            try:
+                fraction = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield start + (stop - start) * fraction
+    finally:
+        steps.close()
+
+
 def part(progress: Progress, start: float, stop: float) -> Progress:
     """The stretch ``start``...``stop`` of `progress`, for a step within a step."""
 

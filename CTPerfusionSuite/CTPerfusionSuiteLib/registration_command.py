@@ -1,8 +1,6 @@
 """`ctperfusion register`: an anatomical image on the grid of a scan, for pictures under its maps."""
 
 import argparse
-import os
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import numpy as np
 from CTPerfusionSuiteLib.console import STYLES as PROGRESS_STYLES
 from CTPerfusionSuiteLib.console import Console
 from CTPerfusionSuiteLib.errors import RequestRefused
+from CTPerfusionSuiteLib.output_file import refuse_file, whole_file
 
 SUFFIX = ".nii.gz"
 
@@ -42,7 +41,7 @@ def run_registration(options: argparse.Namespace) -> int:
 
     console, out = Console(options.progress), options.out_file
     with console.telling_refusals():
-        _check_name(out, options.overwrite)
+        refuse_file(out, SUFFIX, "give it that ending", options.overwrite)
         reading = console.step("read", "Reading the images")
         fixed = read_volume(options.fixed)
         reading(0.5)
@@ -52,20 +51,7 @@ def run_registration(options: argparse.Namespace) -> int:
                 raise RequestRefused(f"'{path.name}' is empty (every voxel is the same); choose another image")
         pose = register_rigid(moving, fixed, console.step("anatomy", "Registering the anatomical image"))
         console.step("write", "Writing the image")
-        partial = out.with_name(f".{out.name.removesuffix(SUFFIX)}.partial-{secrets.token_hex(4)}{SUFFIX}")
-        try:
+        with whole_file(out, SUFFIX) as partial:
             write_volume(partial, resample_rigid(moving, fixed.geometry, pose))
-            os.replace(partial, out)
-        finally:
-            partial.unlink(missing_ok=True)
     console.finish(out_file=str(out), matrix_lps=pose.matrix.round(6).tolist())
     return 0
-
-
-def _check_name(out: Path, overwrite: bool) -> None:
-    if not out.name.endswith(SUFFIX):
-        raise RequestRefused(f"the file '{out.name}' is not named *{SUFFIX}; give it that ending")
-    if not out.parent.is_dir():
-        raise RequestRefused(f"the folder '{out.parent}' does not exist; make it first")
-    if out.exists() and not overwrite:
-        raise RequestRefused(f"the file '{out.name}' is there already; add --overwrite to replace it, or give another name")

@@ -14,6 +14,7 @@ import slicer
 
 from CTPerfusionSuiteLib.errors import RequestRefused
 from CTPerfusionSuiteLib.mrml import HOUNSFIELD, colorNode, fillVolumeNode, placeBeside, setSegment, showMap
+from CTPerfusionSuiteLib.progress import part_of_steps
 from CTPerfusionSuiteLib.report.color_maps import time_table
 from CTPerfusionSuiteLib.volumes import Geometry, Volume
 from PerfusionMapsLib.mrml_result import (
@@ -112,7 +113,7 @@ def loadingStroke(folder, name: str, neighbor=None) -> Iterator[float]:
         placeBeside([*nodes, node], neighbor, node.GetName())
         yield own
         if maps is not None:
-            rival = yield from _part(loadingResult(maps, f"{node.GetName()} thresholds", neighbor), own, 1.0 - own)
+            rival = yield from part_of_steps(loadingResult(maps, f"{node.GetName()} thresholds", neighbor), own, 1.0)
             node.SetNodeReferenceID(THRESHOLDS, rival.GetID())
             rival.GetNodeReference("segmentation").GetDisplayNode().SetVisibility(False)
         yield 1.0
@@ -234,16 +235,3 @@ def _display(segmentation, visible: bool, fill: float, outline: bool) -> None:
             display.SetVisibility(visible)
             display.SetOpacity2DFill(fill)
             display.SetOpacity2DOutline(1.0 if outline else 0.0)
-
-
-def _part(steps, start: float, share: float):
-    """Another generator's steps as a part of the work; it is closed with this one."""
-    try:
-        while True:
-            try:
-                fraction = next(steps)
-            except StopIteration as end:
-                return end.value
-            yield start + share * fraction
-    finally:
-        steps.close()

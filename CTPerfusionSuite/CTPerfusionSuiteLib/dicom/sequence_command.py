@@ -1,13 +1,11 @@
 """`ctperfusion sequence`: a dynamic CT series from DICOM as one file that Slicer opens, with its true times."""
 
 import argparse
-import os
-import secrets
 from pathlib import Path
 
 from CTPerfusionSuiteLib.console import STYLES as PROGRESS_STYLES
 from CTPerfusionSuiteLib.console import Console
-from CTPerfusionSuiteLib.errors import RequestRefused
+from CTPerfusionSuiteLib.output_file import refuse_file, whole_file
 from CTPerfusionSuiteLib.series_input import add_series_arguments
 
 SUFFIX = ".seq.nrrd"
@@ -40,27 +38,13 @@ def run_sequence(options: argparse.Namespace) -> int:
 
     console, out = Console(options.progress), options.out_file
     with console.telling_refusals():
-        _check_name(out, options.overwrite)
+        refuse_file(out, SUFFIX, "Slicer knows sequences by that ending", options.overwrite)
         reading = console.step("read", "Reading the series")
         series = read_perfusion_series(options.dicom_dir, options.series, options.accept_content_time, progress=reading)
         console.step("write", "Writing the sequence")
-        partial = out.with_name(f".{out.name.removesuffix(SUFFIX)}.partial-{secrets.token_hex(4)}{SUFFIX}")
-        try:
+        with whole_file(out, SUFFIX) as partial:
             write_sequence(partial, series, options.compress)
-            os.replace(partial, out)
-        finally:
-            partial.unlink(missing_ok=True)
     console.finish(out_file=str(out))
     if options.progress != "json":
         print(f"  {len(series.values)} frames in {out}, times from {series.time_source}.")
     return 0
-
-
-def _check_name(out: Path, overwrite: bool) -> None:
-    """Refuse a name that Slicer would not take for a sequence, a missing folder, a file that is there."""
-    if not out.name.endswith(SUFFIX):
-        raise RequestRefused(f"the file '{out.name}' is not named *{SUFFIX}; Slicer knows sequences by that ending")
-    if not out.parent.is_dir():
-        raise RequestRefused(f"the folder '{out.parent}' does not exist; make it first")
-    if out.exists() and not overwrite:
-        raise RequestRefused(f"the file '{out.name}' is there already; add --overwrite to replace it, or give another name")
