@@ -78,8 +78,8 @@ class VesselSource(Enum):
 class PerfusionMapsParameterNode:
     """All state of the panel.  Times in seconds, lengths in mm, thresholds in seconds and percent; ranges live here alone."""
 
-    inputNode: Optional[Union[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLVolumeNode]]
-    studyNode: Optional[Union[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLVolumeNode]]  # whose settings these are
+    inputNode: Optional[Union[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLScalarVolumeNode]]
+    studyNode: Optional[Union[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLScalarVolumeNode]]  # whose settings these are
     dicomFolder: Path
     anatomy: Optional[slicer.vtkMRMLScalarVolumeNode]
     times: list[float]

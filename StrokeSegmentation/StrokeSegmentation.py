@@ -62,8 +62,8 @@ class StrokeSegmentationParameterNode:
     showThresholds - whether the lesions of the threshold maps are outlined
     """
 
-    inputNode: Optional[Union[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLVolumeNode]]
-    studyNode: Optional[Union[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLVolumeNode]]
+    inputNode: Optional[Union[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLScalarVolumeNode]]
+    studyNode: Optional[Union[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLScalarVolumeNode]]
     dicomFolder: Path
     times: list[float]
     timesSource: str

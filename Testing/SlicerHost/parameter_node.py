@@ -78,8 +78,9 @@ class ParameterType:
 
     def connector(self, widget):
         """(signal, read the widget, show a value); RuntimeError where Slicer has no connector."""
-        cls, to_value, to_shown = type(widget).__name__, self.type, lambda value: value
+        cls, to_value, to_shown = type(widget).__name__, self.type, str if self.base == "PurePath" else lambda value: value
         if self.is_node and cls == "qMRMLNodeComboBox":
+            widget.nodeTypes = [kind.__name__ for kind in self.accepted[:-1]]
             return "currentNodeChanged(vtkMRMLNode*)", widget.currentNode, widget.setCurrentNode
         fitting = APPLICATION["parameter_widgets"].get(self.base, {})
         if cls not in fitting or ("Slider" in cls and "minimum" not in self.options):
@@ -89,8 +90,6 @@ class ParameterType:
             widget.clear()
             widget.addItems([choice.label() if hasattr(choice, "label") else choice.name for choice in self.choices])
             to_value, to_shown = self.choices.__getitem__, self.choices.index
-        elif self.base == "PurePath":
-            to_shown = lambda path: "" if path == self.type() else str(path)  # noqa: E731
         elif attribute == "value":
             for name, value in ({"minimum": -(2.0**31), "maximum": 2.0**31 - 1} | self.options).items():
                 setattr(widget, name, value)

@@ -212,9 +212,10 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
 
     def _update(self):
         chosen, segmentation = self.currentSegmentID(), self._followed and self._followed.GetSegmentation()
-        self._ids = tuple(segmentation.GetSegmentIDs()) if segmentation else ()
-        show_choices(self._segments, [segmentation.GetSegment(segment_id).GetName() for segment_id in self._ids], -1)
-        self.setCurrentSegmentID(chosen if chosen in self._ids else next(iter(self._ids), ""))
+        ids = tuple(segmentation.GetSegmentIDs()) if segmentation else ()
+        self._ids = ("",) * bool(ids and self.noneEnabled) + ids
+        show_choices(self._segments, [segmentation.GetSegment(own).GetName() if own else "None" for own in self._ids], -1)
+        self.setCurrentSegmentID(chosen if chosen in ids else next(iter(ids), ""))
 
     def currentSegmentID(self):
         return dict(enumerate(self._ids)).get(self._segments.currentIndex, "")

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 
+import ctk
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -59,6 +60,8 @@ class AnalysisPanel(VTKObservationMixin):
         self.settings, self.run, self._guiTag = None, None, None
         self.whatIsMissing = self.logic.whatIsMissing
         self._imports = IdleImports(analysis.libraries)
+        self._seriesKinds = self.ui.inputSelector.nodeTypes
+        self._paths = [child for child in vars(self.ui).values() if isinstance(child, ctk.ctkPathLineEdit)]
         self.sections = sections(self)
         self.ui.applyButton.clicked.connect(self.onApply)
         slicer.app.aboutToQuit.connect(self.onQuit)
@@ -120,12 +123,32 @@ class AnalysisPanel(VTKObservationMixin):
         self.settings = settings
         if settings is not None:
             self._guiTag = settings.connectGui(self.ui)
-            self.addObserver(settings.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onSettings)
+            self._offerAllSeries()
+            # After the bound widgets, whose observers have priority 0.
+            self.addObserver(settings.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onSettings, priority=-1.0)
         for section in self.sections:
             section.settingsChanged()
         self.onSettings()
 
+    def _offerAllSeries(self):
+        """Binding a selector leaves it the classes of the parameter's annotation, which cannot name that of multi-volumes: Slicer has it
+        only once its module is loaded."""
+        selector = self.ui.inputSelector
+        blocked = selector.blockSignals(True)
+        selector.nodeTypes = self._seriesKinds
+        selector.setCurrentNode(self.settings.inputNode)
+        selector.blockSignals(blocked)
+
+    def _clearEmptyPaths(self):
+        """A path that is not given is bound as ".", which looks like a folder."""
+        for edit in self._paths:
+            if edit.currentPath == ".":
+                blocked = edit.blockSignals(True)
+                edit.currentPath = ""
+                edit.blockSignals(blocked)
+
     def onSettings(self, caller=None, event=None):
+        self._clearEmptyPaths()
         if self.settings is not None:
             for section in self.sections:
                 section.update()

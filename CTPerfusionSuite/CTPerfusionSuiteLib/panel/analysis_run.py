@@ -101,6 +101,7 @@ class AnalysisRun(BackgroundWork):
     def _finish(self, node, message):
         replaced, self._earlier, self._settings = None if self._keep else self._earlier, None, None
         super()._finish(node, message)
+        self.inputNode = None
         if node is not None and replaced is not None and replaced.GetScene() is not None:
             # Nobody else holds a run that has ended.
             _tidying[self] = Stepwise(self._analysis.replace(replaced, node), lambda fraction: None, self._tidied)

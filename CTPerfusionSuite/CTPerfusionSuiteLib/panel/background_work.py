@@ -3,6 +3,7 @@
 import importlib
 import logging
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,7 +37,8 @@ class BackgroundWork:
     def __init__(self, onProgress, onEnd):
         self._onProgress, self._onEnd = onProgress, onEnd
         self._canceled, self._began = False, time.monotonic()
-        self._folder = Path(slicer.util.tempDirectory("CTPerfusion"))
+        # Slicer's own temporary folders are named by the millisecond, and two works may begin in the same.
+        self._folder = Path(tempfile.mkdtemp(prefix="CTPerfusion-", dir=slicer.app.temporaryPath))
         self._child, self._steps = None, None
         self._steps = Stepwise(self._preparation(), self._preparing, self._prepared)
 

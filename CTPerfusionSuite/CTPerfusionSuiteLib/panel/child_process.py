@@ -120,6 +120,8 @@ class ChildProcess:
     def _end(self, code, document, message):
         process, self._process = self._process, None
         self._killer.stop()
+        # What they are connected to would live as long as they do.
+        self._killer.deleteLater()
         process.deleteLater()
         onEnd, self._onEnd, self._onProgress = self._onEnd, None, None
         onEnd(code, document, message)

@@ -29,7 +29,7 @@ class Stepwise:
 
     def cancel(self):
         """Stop between two steps; the generator is closed and `onEnd` is not called."""
-        self._timer.stop()
+        self._release()
         if self._steps is not None:
             steps, self._steps = self._steps, None
             steps.close()
@@ -52,6 +52,15 @@ class Stepwise:
                 self._onProgress(fraction)
 
     def _end(self, result, error):
-        self._timer.stop()
         self._steps = None
-        self._onEnd(result, error)
+        onEnd = self._onEnd
+        self._release()
+        onEnd(result, error)
+
+    def _release(self):
+        """Let go of all that was called: a timer holds what it is connected to, beyond the reach of Python's collector."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.stop()
+            timer.deleteLater()
+        self._onProgress = self._onEnd = None

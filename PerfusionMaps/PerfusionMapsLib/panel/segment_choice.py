@@ -1,5 +1,7 @@
 """A segment chosen in a selector, kept in the parameter node: the wrapper has no connector for segment selectors."""
 
+import slicer
+
 
 class SegmentChoice:
     """Binds a qMRMLSegmentSelectorWidget to two parameters, both ways.
@@ -34,5 +36,8 @@ class SegmentChoice:
         settings = self._panel.settings
         if self._updating or settings is None:
             return
-        setattr(settings, self._nodeName, self._selector.currentNode())
-        setattr(settings, self._segmentName, str(self._selector.currentSegmentID() or ""))
+        node, segment = self._selector.currentNode(), str(self._selector.currentSegmentID() or "")
+        # Together: between the two, the new segmentation with the old segment would be shown, and the selector would answer.
+        with slicer.util.NodeModify(settings.parameterNode):
+            setattr(settings, self._nodeName, node)
+            setattr(settings, self._segmentName, segment)
