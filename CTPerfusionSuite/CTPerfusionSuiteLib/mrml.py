@@ -229,10 +229,13 @@ def segmentationNode(name: str, volumeNode, segments):
 
 
 def terminology(category, kind, region) -> str:
-    """A terminology entry: category, type and anatomic region, each (code, meaning) of SNOMED CT."""
+    """A terminology entry: category, type and anatomic region, each (code, meaning) of SNOMED CT.
+
+    The DICOM master list holds functions such as perfusion (context groups 7150 and 7161).
+    """
     category, kind, region = (f"SCT^{code}^{meaning}" for code, meaning in (category, kind, region))
     return (
-        f"Segmentation category and type - 3D Slicer General Anatomy list~{category}~{kind}~^^~"
+        f"Segmentation category and type - DICOM master list~{category}~{kind}~^^~"
         f"Anatomic codes - DICOM master list~{region}~^^"
     )
 
