@@ -53,8 +53,8 @@ def models(slicer_host, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def panel(slicer_host, models, monkeypatch):
-    """The panel as it is without PyTorch."""
+def stroke_panel(slicer_host, models, monkeypatch):
+    """The panel as it is without PyTorch; tests call it `panel` themselves, since fixtures of a plugin are everybody's."""
     monkeypatch.setattr(TORCH, lambda: False)
     monkeypatch.setattr("StrokeSegmentationLib.panel.torch_section.torchIsInstalled", lambda: False)
     yield from opened_panel(slicer_host)

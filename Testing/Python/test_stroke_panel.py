@@ -9,6 +9,11 @@ import pytest
 pytest_plugins = ("stroke_panels",)
 
 
+@pytest.fixture
+def panel(stroke_panel):
+    return stroke_panel
+
+
 def test_without_pytorch_the_panel_opens_says_what_to_install_and_apply_says_why_not(panel, sequence):
     panel.settings.inputNode = sequence[1]
     assert not panel.ui.torchBox.isHidden() and "Extensions Manager" in panel.ui.torchLabel.text

@@ -7,6 +7,11 @@ from stroke_panel_hands import cells, lesion_ml, open_result
 pytest_plugins = ("stroke_panels",)
 
 
+@pytest.fixture
+def panel(stroke_panel):
+    return stroke_panel
+
+
 def test_a_result_has_volumes_with_units_colors_and_legend_and_segments_with_terminology(slicer, panel, stroke_folder):
     from made_up_stroke import made_up_stroke
 
