@@ -43,3 +43,20 @@ def alone():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def slicer(slicer_host):
+    """The application's Python package, in the host."""
+    import slicer
+
+    return slicer
+
+
+@pytest.fixture
+def sequence(slicer_host, small_study):
+    """The small study as a sequence in the scene, with its proxy volume: (sequence, proxy)."""
+    from CTPerfusionSuiteLib.mrml_sequences import sequenceFromSeries
+
+    nodes = sequenceFromSeries(small_study.series, "CTP")
+    return nodes[0], nodes[2]

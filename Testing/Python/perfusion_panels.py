@@ -4,22 +4,6 @@ import pytest
 
 
 @pytest.fixture
-def slicer(slicer_host):
-    import slicer
-
-    return slicer
-
-
-@pytest.fixture
-def sequence(slicer_host, small_study):
-    """The small study as a sequence in the scene, with its proxy volume: (sequence, proxy)."""
-    from CTPerfusionSuiteLib.mrml_sequences import sequenceFromSeries
-
-    nodes = sequenceFromSeries(small_study.series, "CTP")
-    return nodes[0], nodes[2]
-
-
-@pytest.fixture
 def panel(slicer_host):
     panel = slicer_host.open("PerfusionMaps").panel
     panel.settings.motionCorrection = False  # quicker

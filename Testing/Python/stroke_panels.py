@@ -8,22 +8,6 @@ import pytest
 TORCH = "StrokeSegmentationLib.mrml_stroke_readiness.torchIsInstalled"
 
 
-@pytest.fixture
-def slicer(slicer_host):
-    import slicer
-
-    return slicer
-
-
-@pytest.fixture
-def sequence(slicer_host, small_study):
-    """The small study as a sequence in the scene, with its proxy volume: (sequence, proxy)."""
-    from CTPerfusionSuiteLib.mrml_sequences import sequenceFromSeries
-
-    nodes = sequenceFromSeries(small_study.series, "CTP")
-    return nodes[0], nodes[2]
-
-
 @pytest.fixture(scope="session")
 def stroke_folder(tmp_path_factory):
     """A result folder with threshold maps and uncertainty."""

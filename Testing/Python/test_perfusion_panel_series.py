@@ -9,13 +9,6 @@ from CTPerfusionSuiteLib.volumes import Geometry, TimeSeries
 FRAMES, SHAPE = 18, (4, 12, 16)
 
 
-@pytest.fixture
-def slicer(slicer_host):
-    import slicer
-
-    return slicer
-
-
 def a_series(times=None, kind=np.int16):
     rng = np.random.default_rng(5)
     values = rng.integers(-1000, 1200, (FRAMES, *SHAPE)).astype(kind)

@@ -9,13 +9,6 @@ RUN_S = 120
 
 
 @pytest.fixture
-def slicer(slicer_host):
-    import slicer
-
-    return slicer
-
-
-@pytest.fixture
 def panel(slicer_host, small_study):
     """The panel with the small study as its input."""
     from CTPerfusionSuiteLib.mrml_sequences import sequenceFromSeries

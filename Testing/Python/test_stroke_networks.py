@@ -188,8 +188,10 @@ def test_too_little_memory_falls_back_to_slabs_and_says_so():
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
 
 
-def test_a_gpu_without_memory_hands_over_to_slabs_and_then_to_the_processor(monkeypatch):
-    case, network, tried = toy_case(1), built(), []
+@pytest.fixture
+def full_gpu(monkeypatch):
+    """A GPU that never has memory enough; what was tried: (device, whether in one piece)."""
+    tried = []
     whole = prediction._mean_probabilities
 
     def short_of_memory(network, stack, passes, device, in_one, *rest):
@@ -201,26 +203,20 @@ def test_a_gpu_without_memory_hands_over_to_slabs_and_then_to_the_processor(monk
     monkeypatch.setattr("StrokeSegmentationLib.training.training_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(prediction, "_mean_probabilities", short_of_memory)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    return tried
+
+
+def test_a_gpu_without_memory_hands_over_to_slabs_and_then_to_the_processor(full_gpu):
+    case, network = toy_case(1), built()
     found = predict(network, case)
-    assert tried == [("cuda", True), ("cuda", False), ("cpu", False)] and found.device == "cpu"
+    assert full_gpu == [("cuda", True), ("cuda", False), ("cpu", False)] and found.device == "cpu"
     assert "slabs" in found.notes[0][1] and "on the CPU" in found.notes[1][1]
 
 
-def test_a_network_of_maps_goes_from_a_full_gpu_straight_to_the_processor(monkeypatch):
-    case, network, tried = toy_case(1), built("maps-unet"), []
-    whole = prediction._mean_probabilities
-
-    def short_of_memory(network, stack, passes, device, in_one, *rest):
-        tried.append((device.type, in_one))
-        if device.type == "cuda":
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(network, stack, passes, device, in_one, *rest)
-
-    monkeypatch.setattr("StrokeSegmentationLib.training.training_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(prediction, "_mean_probabilities", short_of_memory)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+def test_a_network_of_maps_goes_from_a_full_gpu_straight_to_the_processor(full_gpu):
+    case, network = toy_case(1), built("maps-unet")
     found = predict(network, case)
-    assert tried == [("cuda", True), ("cpu", True)] and found.device == "cpu"
+    assert full_gpu == [("cuda", True), ("cpu", True)] and found.device == "cpu"
     assert [message for _, message in found.notes] == ["The GPU had too little memory, so the network worked on the CPU."]
 
 
