@@ -4,6 +4,8 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,14 +132,10 @@ def load_case(path) -> StudyCase:
     RequestRefused
         Not such a file.
     """
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            about = json.loads(str(stored["about"]))
-            baselines = dict(zip(about.pop(_BASELINES), stored[_BASELINES], strict=True))
-            return StudyCase(**{name: stored[name] for name in _ARRAYS}, baselines=baselines, about=about)
-    except _UNREADABLE as error:
-        raise RequestRefused(f"'{path.name}' is no prepared study; make the studies again with `ctperfusion stroke studies`") from error
+    with _stored(path) as stored:
+        about = json.loads(str(stored["about"]))
+        baselines = dict(zip(about.pop(_BASELINES), stored[_BASELINES], strict=True))
+        return StudyCase(**{name: stored[name] for name in _ARRAYS}, baselines=baselines, about=about)
 
 
 def about_case(path) -> dict:
@@ -148,12 +146,19 @@ def about_case(path) -> dict:
     RequestRefused
         Not such a file.
     """
-    path = Path(path)
+    with _stored(path) as stored:
+        return json.loads(str(stored["about"]))
+
+
+@contextmanager
+def _stored(path) -> Iterator:
+    """The arrays of a file; what goes wrong while they are read is refused in one sentence."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return json.loads(str(stored["about"]))
+            yield stored
     except _UNREADABLE as error:
-        raise RequestRefused(f"'{path.name}' is no prepared study; make the studies again with `ctperfusion stroke studies`") from error
+        name = Path(path).name
+        raise RequestRefused(f"'{name}' is no prepared study; make the studies again with `ctperfusion stroke studies`") from error
 
 
 def list_cases(folder, split: str | None = None, group: str | None = None) -> list[Path]:
