@@ -311,6 +311,13 @@ def test_the_readme_and_the_checks_name_every_module_that_must_be_on_the_path():
         assert (ROOT / picture).is_file(), picture
 
 
+def test_the_readme_tells_everything_once():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ .+$", text, re.M)
+    long_lines = [line for line in text.splitlines() if len(line) > 60 and not line.startswith("![")]
+    assert len(headings) == len(set(headings)) and len(long_lines) == len(set(long_lines))
+
+
 def test_the_checks_run_on_every_system_and_in_a_release_of_slicer_whose_archive_is_compared():
     workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     jobs = dict(re.findall(r"^  (\w+):\n((?:    .*\n|\n)+)", workflow[workflow.index("\njobs:\n") :], re.M))
