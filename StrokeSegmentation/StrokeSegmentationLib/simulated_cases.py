@@ -57,13 +57,13 @@ STANDARD_PLAN = {
     "train": StudyPlan({"lvo": 210, "non-lvo": 55, "none": 85}, levels=2),
     "val": StudyPlan({"lvo": 7, "non-lvo": 2, "none": 3}, levels=2, least_core_ml=3.0),
     "test": StudyPlan(
-        {"lvo": 16, "non-lvo": 6, "none": 16},
+        {"lvo": 30, "non-lvo": 9, "none": 24},
         {"lvo": BANDS_HU, "non-lvo": (8.0,), "none": (5.0, 12.0)},
         all_filters=True,
         least_core_ml=3.0,
     ),
     "shifted": StudyPlan(
-        {"lvo": 8, "non-lvo": 3, "none": 5},
+        {"lvo": 15, "non-lvo": 5, "none": 10},
         {"lvo": (5.0, 12.0), "non-lvo": (8.0,), "none": (8.0,)},
         all_filters=True,
         least_core_ml=3.0,

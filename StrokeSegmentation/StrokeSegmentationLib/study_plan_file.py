@@ -30,6 +30,7 @@ def document_of_plan(plan: dict, sources: StudySources, seed: int, size: tuple[i
         "size": list(size),
         "slices": slices,
         "heads": [path.name for path in sources.heads] or [BUILT_IN],
+        "test_heads": [path.name for path in sources.test_heads],
         "lesions": [path.name for path in sources.lesions] or [BUILT_IN],
         "splits": {split: asdict(part) for split, part in plan.items()},
     }
@@ -83,8 +84,10 @@ def _refuse_another(folder: Path, known: dict, document: dict) -> None:
     for name, words in (("seed", "seed"), ("size", "size"), ("slices", "number of slices")):
         if known.get(name) != document[name]:
             raise _refusal(folder, f"of another {words} ({_shown(known.get(name))}) than this one ({_shown(document[name])})")
-    for name, words in (("heads", "heads (--anatomy)"), ("lesions", "lesions (--lesions)")):
-        if known.get(name) != document[name]:
+    for name, words in (
+        ("heads", "heads (--anatomy)"), ("test_heads", "heads for testing (--test_anatomy)"), ("lesions", "lesions (--lesions)"),
+    ):
+        if known.get(name, []) != document[name]:
             raise _refusal(folder, f"drawn from other {words} than these")
     for split, part in document["splits"].items():
         if known["splits"].get(split, part) != part:

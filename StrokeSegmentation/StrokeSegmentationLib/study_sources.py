@@ -28,26 +28,35 @@ class StudySources:
         Label maps or head CTs, sorted by name; none: the built-in head.
     lesions : tuple of Path
         Masks in standard space, sorted by name; none: the built-in lesions.
+    test_heads : tuple of Path
+        Further heads for testing alone: label maps, head CTs, or folders of DICOM slices.
     """
 
     heads: tuple[Path, ...] = ()
     lesions: tuple[Path, ...] = ()
+    test_heads: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, anatomy=None, lesions=None) -> "StudySources":
+    def of(cls, anatomy=None, lesions=None, test_anatomy=()) -> "StudySources":
         """From folders (or single files) of a user.
 
         Raises
         ------
         RequestRefused
-            A folder without images.
+            A folder without images; a head that is to be tested on and trained on.
         """
-        return cls(_images(anatomy, "anatomy"), _images(lesions, "lesions"))
+        heads = _images(anatomy, "anatomy")
+        further = tuple(head for path in test_anatomy for head in _heads_at(Path(path)))
+        twice = {lesion_name(path) for path in heads} & {lesion_name(path) for path in further}
+        if twice:
+            raise RequestRefused(f"the head '{min(twice)}' is given both by --anatomy and by --test_anatomy; give it once")
+        return cls(heads, _images(lesions, "lesions"), further)
 
     def heads_of(self, split: str) -> tuple[Path, ...]:
         """Heads of a split; a shifted simulator shows those of the test."""
         wanted = "test" if split == "shifted" else split
-        return tuple(path for n, path in enumerate(self.heads) if head_split(n, len(self.heads)) == wanted)
+        own = tuple(path for n, path in enumerate(self.heads) if head_split(n, len(self.heads)) == wanted)
+        return own + self.test_heads if wanted == "test" else own
 
     def lesions_of(self, split: str) -> tuple[Path, ...]:
         """Lesion masks of a split."""
@@ -98,6 +107,15 @@ def lesion_volume_ml(path: Path) -> float | None:
     soft = np.count_nonzero((values > 1e-3) & ~inside)
     volume_ml = float(np.count_nonzero(inside) * volume.geometry.voxel_volume_ml)
     return volume_ml if soft <= np.count_nonzero(inside) and LESION_ML[0] <= volume_ml <= LESION_ML[1] else None
+
+
+def _heads_at(path: Path) -> tuple[Path, ...]:
+    """A file, the images of a folder, or a folder of DICOM slices, which is one head."""
+    if path.is_dir() and not any(p.name.lower().endswith(IMAGE_NAMES) for p in path.iterdir()):
+        if not any(p.is_file() for p in path.iterdir()):
+            raise RequestRefused(f"the folder '{path}' holds no head; give label maps, head CTs, or folders of DICOM slices")
+        return (path,)
+    return _images(path, "test anatomy")
 
 
 def _images(folder, what: str) -> tuple[Path, ...]:

@@ -37,6 +37,8 @@ def register_studies(kinds) -> None:
     parser.add_argument("--dt", type=positive, metavar="S", help="seconds between frames of patient series that carry no times")
     parser.add_argument("--groups", type=Path, metavar="CSV", help="columns name and group (lvo, non-lvo, none) of patient studies")
     parser.add_argument("--anatomy", type=Path, metavar="DIR", help="label maps of heads (default: the built-in head)")
+    parser.add_argument("--test_anatomy", type=Path, nargs="+", default=(), metavar="PATH",
+                        help="further heads, never trained on: label maps, head CTs, or folders of DICOM slices")
     parser.add_argument("--lesions", type=Path, metavar="DIR", help="lesion masks in standard space (default: built-in lesions)")
     parser.add_argument("--seed", type=whole_number, default=0, metavar="N", help="the same seed gives the same studies")
     parser.add_argument("--splits", default="train,val,test,shifted", metavar="A,B", help="of train, val, test, shifted (default all)")
@@ -105,7 +107,7 @@ def _simulate(options: argparse.Namespace, console, missing: list[str]) -> int:
     if unknown or not wanted:
         raise RequestRefused(f"--splits '{options.splits}' is not of {', '.join(SPLITS)}; correct it")
     plan = share_of_plan({name: STANDARD_PLAN[name] for name in wanted}, options.share)
-    sources = StudySources.of(options.anatomy, options.lesions)
+    sources = StudySources.of(options.anatomy, options.lesions, options.test_anatomy)
     progress = console.step("simulate", "Simulating studies")
     say = print_line if options.progress == "bar" else lambda text: None
 

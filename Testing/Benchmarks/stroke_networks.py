@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("stroke-benchmark/studies"))
     parser.add_argument("--runs", type=Path, default=Path("stroke-benchmark/runs"))
     parser.add_argument("--anatomy", type=Path)
+    parser.add_argument("--test_anatomy", type=Path, nargs="+", default=())
     parser.add_argument("--lesions", type=Path)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=0)
@@ -49,7 +50,8 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(KINDS))
     options = parser.parse_args()
     if not options.data.is_dir() or (options.data / PLAN).is_file():  # ours, perhaps interrupted; else studies of another making
-        write_training_studies(options.data, sources=StudySources.of(options.anatomy, options.lesions), seed=options.seed, say=print)
+        sources = StudySources.of(options.anatomy, options.lesions, options.test_anatomy)
+        write_training_studies(options.data, sources=sources, seed=options.seed, say=print)
     networks = trained(options.networks.split(","), options.data, options.runs, options.minutes, options.threads)
     for split in ("test", "shifted"):
         predictors = {

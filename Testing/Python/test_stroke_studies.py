@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from template_heads import write_template_heads
 
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.phantoms.brain import simulate_brain
+from CTPerfusionSuiteLib.phantoms.head_anatomy import INTRACRANIAL, Tissue
+from CTPerfusionSuiteLib.phantoms.label_map_anatomy import read_head
 from StrokeSegmentationLib.simulated_cases import STANDARD_PLAN, StudyPlan, noisy, simulate_cases, write_training_studies
 from StrokeSegmentationLib.study_sources import StudySources, head_split, lesion_name, lesion_volume_ml, split_of_name
 from StrokeSegmentationLib.training_cases import SPLITS, about_case, flipped, list_cases, load_case, save_case
@@ -65,6 +68,37 @@ def test_an_atlas_among_the_lesions_is_not_taken_for_one(shared_data):
     drawn = [draw_study([1, n], split, group, sources) for n in range(6) for split in ("test", "shifted") for group in ("lvo", "non-lvo")]
     assert {study.lesion for study in drawn} <= test and len({study.lesion for study in drawn}) > 12
     assert {study.anatomy for study in drawn} == {lesion_name(path) for path in sources.heads_of("test")}
+
+
+def test_further_heads_are_tested_on_and_never_trained_on(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{name}.nii.gz").touch()
+    for name in ("templates/t.nii", "ct/1.dcm", "ct/2.dcm", "single.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    further = [tmp_path / name for name in ("templates", "ct", "single.nii.gz")]
+    sources = StudySources.of(tmp_path / "labels", None, further)
+    assert [path.name for path in sources.heads_of("test")] == ["c.nii.gz", "t.nii", "ct", "single.nii.gz"]
+    assert sources.heads_of("shifted") == sources.heads_of("test")
+    assert [path.name for split in ("train", "val") for path in sources.heads_of(split)] == ["a.nii.gz", "b.nii.gz"]
+    with pytest.raises(RequestRefused, match="'a' is given both"):
+        StudySources.of(tmp_path / "labels", None, [tmp_path / "labels" / "a.nii.gz"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestRefused, match="holds no head"):
+        StudySources.of(None, None, [tmp_path / "empty"])
+
+
+def test_heads_made_of_templates_have_two_hemispheres_and_ventricles(shared_data, tmp_path):
+    for path in write_template_heads(shared_data, tmp_path):
+        head = read_head(path, 0)
+        x, y, z = (axis.ravel() for axis in np.meshgrid(np.arange(-60, 61, 4), np.arange(-60, 91, 4), [25.0], indexing="ij"))
+        tissue = head.tissue[tuple(np.rint(index).astype(int) for index in head.indices(x, y, z))]
+        counts = [np.count_nonzero((tissue == kind) & side) for kind in (Tissue.GRAY, Tissue.WHITE) for side in (x > 0, x < 0)]
+        assert min(counts) > 40 and max(counts[:2]) < 1.3 * min(counts[:2]) and max(counts[2:]) < 1.3 * min(counts[2:]), counts
+        middle = np.abs(x) < 20
+        assert np.count_nonzero((tissue == Tissue.CSF) & middle & (np.abs(y - 10) < 30)) >= 4, "no ventricles"
+        assert 1300 < np.isin(head.tissue, [int(kind) for kind in INTRACRANIAL]).sum() * head.geometry.voxel_volume_ml < 2200
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

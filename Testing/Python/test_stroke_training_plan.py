@@ -54,6 +54,7 @@ def test_the_plan_lies_beside_the_studies(quick, tmp_path):
         ({"size": (64, 64)}, "size"),
         ({"sources": "heads"}, "--anatomy"),
         ({"sources": "lesions"}, "--lesions"),
+        ({"sources": "test_heads"}, "--test_anatomy"),
     ],
 )
 def test_a_second_run_that_differs_is_refused_and_changes_nothing(changes, said, quick, tmp_path):
