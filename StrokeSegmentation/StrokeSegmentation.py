@@ -31,8 +31,8 @@ class StrokeSegmentation(ScriptedLoadableModule):
         parent.contributors = ["CTPerfusionSuite contributors"]
         parent.helpText = _(
             "Penumbra and core of a brain CT perfusion study straight from its 4-D series by a trained network, beside what the "
-            "threshold maps of CT Perfusion Maps say. Simulation-trained, research only: no patient data was used for training. Needs "
-            "PyTorch. Data stays on this computer. To try it, load the sample of CT Perfusion Suite."
+            "threshold maps of CT Perfusion Maps say. The network that comes with it was trained on simulated studies only: research "
+            "only. Needs PyTorch. Data stays on this computer. To try it, load the sample of CT Perfusion Suite."
         )
         parent.acknowledgementText = _("Networks, training data and comparisons are described in the card of each model.")
 

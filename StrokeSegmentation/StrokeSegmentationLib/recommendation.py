@@ -3,11 +3,6 @@
 Light to import: the panel says it before anything else is loaded.
 """
 
-import json
-from pathlib import Path
-
-from CTPerfusionSuiteLib.models import METADATA
-
 OWN_STUDIES = "The network was trained on studies its user gave: research use only, no statement about a patient."
 SIMULATED = "The network was trained on simulated studies only: research use only, no statement about a patient."
 MAPS_BETTER = (
@@ -40,12 +35,3 @@ def short_origin(document: dict) -> str:
 
 def _simulated(document: dict) -> bool:
     return bool({**document, **(document.get("model") or {})}.get("simulation_trained", True))
-
-
-def recommendation_of_model(folder) -> str:
-    """The same of a model folder; what cannot be read recommends the maps."""
-    try:
-        description = json.loads((Path(folder) / METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        description = {}
-    return recommendation(description if isinstance(description, dict) else {})

@@ -19,7 +19,7 @@ def test_without_pytorch_the_panel_opens_says_what_to_install_and_apply_says_why
     assert not panel.ui.torchBox.isHidden() and "Extensions Manager" in panel.ui.torchLabel.text
     assert not panel.ui.applyButton.enabled and "PyTorch is not installed" in panel.ui.applyButton.toolTip
     assert "32 frames" in panel.ui.timesSummary.text
-    assert panel.ui.noticeLabel.text == "Simulation-trained, research only."
+    assert panel.ui.noticeLabel.text == "Simulation-trained network, research only."
     panel.ui.installTorchButton.click()
     assert 'Install the extension "PyTorch"' in panel.ui.torchLabel.text
 
@@ -42,6 +42,23 @@ def test_a_model_is_chosen_and_its_card_checksums_and_recommendation_are_shown(p
     combo.currentIndex = 1
     assert panel.settings.model == "tiny-better" and "was better than the threshold maps" in panel.ui.recommendationLabel.text
     assert "simulated studies only" in panel.ui.recommendationLabel.text
+
+
+def test_a_chosen_model_trained_on_ones_own_patients_is_not_called_simulated(panel, models):
+    from model_archives import files_of_model
+
+    assert panel.ui.noticeLabel.text == "Simulation-trained network, research only."
+    for path, content in files_of_model("tiny-own", task="Ischemic penumbra and core", simulation_trained=False).items():
+        (models / "tiny-own" / path).parent.mkdir(parents=True, exist_ok=True)
+        (models / "tiny-own" / path).write_bytes(content)
+    panel.enter()
+    panel.ui.modelCombo.currentIndex = 2
+    assert panel.settings.model == "tiny-own" and "studies its user gave" in panel.ui.recommendationLabel.text
+    assert panel.ui.noticeLabel.text == "Network trained on its user's studies, research only."
+    assert "studies its user gave" in panel.ui.noticeLabel.toolTip and "simulated" not in panel.ui.noticeLabel.toolTip
+    panel.ui.modelCombo.currentIndex = 0
+    assert panel.ui.noticeLabel.text == "Simulation-trained network, research only."
+    assert "simulated studies only" in panel.ui.noticeLabel.toolTip
 
 
 def test_a_changed_model_is_told_and_does_not_run(ready, models, sequence):

@@ -54,6 +54,14 @@ def test_a_network_trained_on_ones_own_patients_is_not_called_simulated(panel, s
     node = panel.logic.openResult(folder, "Own")
     for described in (node, node.GetNodeReference("segmentation"), node.GetNodeReference("maps.core_probability")):
         assert "studies its user gave" in described.GetDescription()
+    panel.settings.result = node
+    shown = "Shown result: Network trained on its user's studies, research only."
+    assert panel.ui.noticeLabel.text == f"Chosen model: Simulation-trained network, research only. {shown}"
+    panel.settings.model = "of-another-computer"
+    assert panel.ui.noticeLabel.text == shown.removeprefix("Shown result: ")
+    assert "studies its user gave" in panel.ui.noticeLabel.toolTip
+    panel.settings.result = None
+    assert panel.ui.noticeLabel.text == "Simulation-trained network, research only."
 
 
 def test_a_result_lies_under_the_transform_of_its_series(slicer, panel, sequence, stroke_folder):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +35,25 @@ def test_a_run_gives_the_child_what_was_chosen_and_its_result_lies_beside_it(sli
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     item = hierarchy.GetItemByDataNode(node.GetNodeReference("segmentation"))
     assert hierarchy.GetItemName(hierarchy.GetItemParent(item)) == "CTP stroke"
+
+
+def test_the_end_of_a_run_says_what_the_network_learned_from(slicer_host, ready, sequence, tmp_path, stroke_folder, monkeypatch):
+    import made_up_stroke
+
+    folder = shutil.copytree(stroke_folder, tmp_path / "own")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics["model"]["simulation_trained"] = False
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    ready.settings.inputNode = sequence[1]
+    run(slicer_host, ready)
+    assert ready.ui.statusLabel.text == "Done. Simulation-trained network, research only."
+    monkeypatch.setenv(made_up_stroke.PREPARED, str(folder))
+    run(slicer_host, ready)
+    assert ready.ui.statusLabel.text == "Done. Network trained on its user's studies, research only."
+    (tmp_path / "kept").mkdir()
+    ready.settings.saveFolder = tmp_path / "kept"
+    run(slicer_host, ready)
+    assert ready.ui.statusLabel.text.startswith("Done, files in ") and "trained on its user's studies" in ready.ui.statusLabel.text
 
 
 def test_the_arguments_of_a_run_are_those_of_the_command_line(ready, tmp_path):

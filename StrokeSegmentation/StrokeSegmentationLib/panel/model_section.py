@@ -1,17 +1,18 @@
 """Which network segments: a chooser, its card as plain text, whether its files are what their author packed, and what is recommended."""
 
+import json
 from dataclasses import replace
 from functools import lru_cache
 
 from slicer.i18n import tr as _
 
 from CTPerfusionSuiteLib.errors import RequestRefused, SuiteError
-from CTPerfusionSuiteLib.models import read_model
+from CTPerfusionSuiteLib.models import METADATA, read_model
 from CTPerfusionSuiteLib.panel.models_section import modelFolder
 from CTPerfusionSuiteLib.panel.section import Section
 
 from ..mrml_stroke_readiness import modelNamed
-from ..recommendation import recommendation_of_model
+from ..recommendation import recommendation
 from ..shipped_models import stroke_models
 
 LARGEST_CHECKED = 64 * 1024**2
@@ -55,12 +56,29 @@ def _compared(folder, _stamps):
     return read_model(folder)
 
 
+def descriptionOf(model):
+    """The metadata of a model; empty where they cannot be read, which recommends the maps."""
+    try:
+        description = json.loads((model.folder / METADATA).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return description if isinstance(description, dict) else {}
+
+
 class ModelSection(Section):
-    """Shows the chosen model.  A card is untrusted text: shown as it is, never as a page that could load something."""
+    """Shows the chosen model.  A card is untrusted text: shown as it is, never as a page that could load something.
+
+    Attributes
+    ----------
+    models : list of Model
+        Those of this computer.
+    description : dict or None
+        Metadata of the chosen model; None where none is chosen.
+    """
 
     def __init__(self, panel, ui):
         super().__init__(panel, ui)
-        self.models, self._shown, self._updating = [], None, False
+        self.models, self.description, self._shown, self._updating = [], None, None, False
         # The models are listed when the panel is entered, not at every change.
         panel.whatIsMissing = lambda settings: panel.logic.whatIsMissing(settings, self.models)
         ui.modelCombo.currentIndexChanged.connect(self._onModel)
@@ -90,7 +108,8 @@ class ModelSection(Section):
         self._ui.modelCombo.currentIndex = self.models.index(model) if model is not None else -1
         self._updating = False
         self._ui.modelCombo.enabled = bool(self.models)
-        self._ui.recommendationLabel.text = recommendation_of_model(model.folder) if model is not None else ""
+        self.description = descriptionOf(model) if model is not None else None
+        self._ui.recommendationLabel.text = recommendation(self.description) if model is not None else ""
         self._ui.recommendationLabel.setVisible(model is not None)
         self._ui.modelCard.plainText = model.card.strip() if model is not None else ""
         self._ui.cardGroup.enabled = model is not None

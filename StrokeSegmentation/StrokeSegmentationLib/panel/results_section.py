@@ -28,6 +28,11 @@ class ResultsSection(Section):
         ui.volumesTable.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         ui.volumesTable.setSelectionMode(qt.QAbstractItemView.NoSelection)
 
+    @property
+    def metrics(self):
+        """The document of the shown result, None where none is shown."""
+        return self._metrics if self._node is not None else None
+
     def settingsChanged(self):
         """Another scene, or none: what was shown may be gone."""
         self._node = self._metrics = self._refused = self._fusion = self._lesions = None

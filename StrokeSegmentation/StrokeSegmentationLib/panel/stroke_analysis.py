@@ -9,6 +9,7 @@ from CTPerfusionSuiteLib.panel.analysis_run import Analysis
 from PerfusionMapsLib.panel.maps_analysis import LIBRARIES as LIBRARIES_OF_MAPS
 
 from ..mrml_stroke_readiness import SETTINGS, STROKE_MEMORY, isStrokeResult
+from ..recommendation import short_origin
 from .model_section import chosenModel
 
 LIBRARIES = (*LIBRARIES_OF_MAPS, "StrokeSegmentationLib.stroke_folder", "StrokeSegmentationLib.mrml_stroke_result")
@@ -68,9 +69,13 @@ def _open(folder, name, neighbor):
 
 
 def _complete(settings, folder, earlier, node):
-    """Keep the files where the user wants them; a result that is in the scene is not lost when that fails."""
+    """Keep the files where the user wants them, and say what the network learned from; a result that is in the scene is not lost when
+    files cannot be kept."""
+    from ..mrml_stroke_result import strokeMetrics
+
+    learned = short_origin(strokeMetrics(node))
     if not savesFiles(settings):
-        return ""
+        return _("Done. {origin}.").format(origin=learned)
     from PerfusionMapsLib.mrml_export import freePath
 
     target = freePath(settings.saveFolder, "".join(c if c.isalnum() or c in "-_" else "_" for c in node.GetName()))
@@ -80,7 +85,7 @@ def _complete(settings, folder, earlier, node):
         shutil.rmtree(target, ignore_errors=True)
         reason = problem.strerror or type(problem).__name__
         return _("the result is in the scene, but its files could not be written ({reason}); choose another folder").format(reason=reason)
-    return _("Done, files in {folder}. Simulation-trained, research only.").format(folder=target)
+    return _("Done, files in {folder}. {origin}.").format(folder=target, origin=learned)
 
 
 def _replace(old, new):

@@ -6,7 +6,9 @@ from CTPerfusionSuiteLib.panel.analysis_panel import AnalysisPanel, Sentences
 from CTPerfusionSuiteLib.panel.folder_loading import FolderLoading
 from CTPerfusionSuiteLib.panel.inputs_section import InputsSection
 from CTPerfusionSuiteLib.panel.result_opening import ResultOpening
+from CTPerfusionSuiteLib.panel.section import Section
 
+from ..recommendation import origin, short_origin
 from .model_section import ModelSection
 from .results_section import ResultsSection
 from .stroke_analysis import STROKE
@@ -17,7 +19,7 @@ def strokePanel(widget):
     """The `AnalysisPanel` for the module's widget, which has `ui` and `logic`."""
     sentences = Sentences(
         ready=_("Segment penumbra and core in the background (about a minute); the window stays usable."),
-        done=_("Done. Simulation-trained, research only."),
+        done=_("Done."),
         elsewhere=_("The segmentation of {study} is ready; choose its series to see it."),
     )
     return AnalysisPanel(widget, STROKE, sentences, _sections)
@@ -27,4 +29,19 @@ def _sections(panel):
     ui = panel.ui
     panel.models, panel.results = ModelSection(panel, ui), ResultsSection(panel, ui)
     first = [section(panel, ui) for section in (TorchSection, InputsSection, FolderLoading)]
-    return [*first, panel.models, panel.results, ResultOpening(panel, ui, ui.openingLabel)]
+    return [*first, panel.models, panel.results, OriginNotice(panel, ui), ResultOpening(panel, ui, ui.openingLabel)]
+
+
+class OriginNotice(Section):
+    """The line above all: what the chosen network learned from, and what that of the shown result did where it is another."""
+
+    def update(self):
+        result = self._panel.results.metrics
+        chosen = self._panel.models.description or result or {}
+        shown = result or chosen
+        self._ui.noticeLabel.text = _both(f"{short_origin(chosen)}.", f"{short_origin(shown)}.")
+        self._ui.noticeLabel.toolTip = _both(origin(chosen), origin(shown))
+
+
+def _both(chosen, shown):
+    return chosen if chosen == shown else _("Chosen model: {chosen} Shown result: {shown}").format(chosen=chosen, shown=shown)
