@@ -1,7 +1,7 @@
 """Heads for testing made of published templates: FreeSurfer label maps of the tissue maps of MNI152 and of Rorden's CT template.
 
 Both are averages over people, of young adults and of the elderly, so that their sulci are shallower than anyone's; no label map of a
-person is alike.
+person is alike. The tissue maps do not tell cerebellum and brainstem apart, which count as gray and white matter of the hemispheres.
 """
 
 import argparse
@@ -41,12 +41,26 @@ def label_map(gray: Volume, white: Volume) -> Volume:
 
 
 def write_template_heads(data: Path, out: Path) -> list[Path]:
-    """All heads as NIfTI files, from a folder that holds the maps, perhaps in folders of their own."""
+    """All heads as NIfTI files, from a folder that holds the maps, perhaps in folders of their own.
+
+    Raises
+    ------
+    FileNotFoundError
+        Before anything is written: a map is not there.
+    """
+    places = {name: _place(data, name) for names in TEMPLATES.values() for name in names}
     out.mkdir(parents=True, exist_ok=True)
     for head, names in TEMPLATES.items():
-        maps = (from_sitk(sitk.ReadImage(str(next(data.rglob(name))), sitk.sitkFloat32)) for name in names)
+        maps = (from_sitk(sitk.ReadImage(str(places[name]), sitk.sitkFloat32)) for name in names)
         sitk.WriteImage(sitk_image(label_map(*maps)), str(out / head))
     return [out / head for head in TEMPLATES]
+
+
+def _place(data: Path, name: str) -> Path:
+    found = next(data.rglob(name), None)
+    if found is None:
+        raise FileNotFoundError(f"the tissue map '{name}' is not in '{data}'; give the folder that holds it")
+    return found
 
 
 def main() -> None:
@@ -55,7 +69,10 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the tissue maps")
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
-    print(*write_template_heads(options.data, options.out), sep="\n")
+    try:
+        print(*write_template_heads(options.data, options.out), sep="\n")
+    except FileNotFoundError as missing:
+        parser.error(str(missing))
 
 
 if __name__ == "__main__":

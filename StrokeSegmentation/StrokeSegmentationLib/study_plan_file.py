@@ -10,6 +10,8 @@ from CTPerfusionSuiteLib.errors import RequestRefused
 from .study_sources import BUILT_IN, StudySources
 
 PLAN = "studies.json"
+TESTED = {"test", "shifted"}
+"""Splits that show the heads given for testing alone."""
 
 
 def document_of_plan(plan: dict, sources: StudySources, seed: int, size: tuple[int, int], slices: int) -> dict:
@@ -52,7 +54,9 @@ def begin_or_go_on(folder: Path, document: dict) -> None:
         raise RequestRefused(f"'{folder}' holds studies without the plan they were simulated by ({PLAN}); give another folder")
     if known is not None:
         _refuse_another(folder, known, document)
-        document = {**document, "splits": {**known["splits"], **document["splits"]}}
+        tested = document if _tests(document) else known
+        splits = {**known["splits"], **document["splits"]}
+        document = {**document, "test_heads": tested.get("test_heads", []), "splits": splits}
     if document != known:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{PLAN}.part"
@@ -84,14 +88,20 @@ def _refuse_another(folder: Path, known: dict, document: dict) -> None:
     for name, words in (("seed", "seed"), ("size", "size"), ("slices", "number of slices")):
         if known.get(name) != document[name]:
             raise _refusal(folder, f"of another {words} ({_shown(known.get(name))}) than this one ({_shown(document[name])})")
-    for name, words in (
-        ("heads", "heads (--anatomy)"), ("test_heads", "heads for testing (--test_anatomy)"), ("lesions", "lesions (--lesions)"),
-    ):
+    sources = {"heads": "heads (--anatomy)", "lesions": "lesions (--lesions)"}
+    if _tests(known) and _tests(document):
+        sources["test_heads"] = "heads for testing (--test_anatomy)"
+    for name, words in sources.items():
         if known.get(name, []) != document[name]:
             raise _refusal(folder, f"drawn from other {words} than these")
     for split, part in document["splits"].items():
         if known["splits"].get(split, part) != part:
             raise _refusal(folder, f"of another plan of '{split}' (--share) than this one")
+
+
+def _tests(document: dict) -> bool:
+    """Whether any of its studies shows a head for testing."""
+    return not TESTED.isdisjoint(document["splits"])
 
 
 def _refusal(folder: Path, what: str) -> RequestRefused:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
 from CTPerfusionSuiteLib.nifti import read_volume
 from CTPerfusionSuiteLib.phantoms.head_source import IMAGE_NAMES
+from CTPerfusionSuiteLib.phantoms.label_map_anatomy import read_head
 
 TEST_PERCENT, VALIDATION_PERCENT = 20, 8
 """Lesions kept for testing, and for choosing when to stop."""
@@ -38,19 +40,34 @@ class StudySources:
 
     @classmethod
     def of(cls, anatomy=None, lesions=None, test_anatomy=()) -> "StudySources":
-        """From folders (or single files) of a user.
+        """From folders (or single files) of a user, which are not read.
 
         Raises
         ------
         RequestRefused
-            A folder without images; a head that is to be tested on and trained on.
+            A folder without images; a head that is to be tested on and trained on, or one of the name of another.
         """
         heads = _images(anatomy, "anatomy")
         further = tuple(head for path in test_anatomy for head in _heads_at(Path(path)))
-        twice = {lesion_name(path) for path in heads} & {lesion_name(path) for path in further}
+        names = sorted(lesion_name(path) for path in further)
+        twice = {lesion_name(path) for path in heads} & set(names)
         if twice:
             raise RequestRefused(f"the head '{min(twice)}' is given both by --anatomy and by --test_anatomy; give it once")
+        same = next((name for name, after in pairwise(names) if name == after), None)
+        if same is not None:
+            raise RequestRefused(f"two heads of --test_anatomy are called '{same}'; give each head once, under a name of its own")
         return cls(heads, _images(lesions, "lesions"), further)
+
+    def check_test_heads(self) -> None:
+        """Read every further head, so that none turns out to be unusable in the middle of the simulation.
+
+        Raises
+        ------
+        RequestRefused, DataRefused
+            One that is no head, by name.
+        """
+        for path in self.test_heads:
+            read_head(path, 0)
 
     def heads_of(self, split: str) -> tuple[Path, ...]:
         """Heads of a split; a shifted simulator shows those of the test."""
@@ -110,9 +127,9 @@ def lesion_volume_ml(path: Path) -> float | None:
 
 
 def _heads_at(path: Path) -> tuple[Path, ...]:
-    """A file, the images of a folder, or a folder of DICOM slices, which is one head."""
+    """A file, the images of a folder, or a folder of DICOM slices, at any depth, which is one head."""
     if path.is_dir() and not any(p.name.lower().endswith(IMAGE_NAMES) for p in path.iterdir()):
-        if not any(p.is_file() for p in path.iterdir()):
+        if not any(p.is_file() for p in path.rglob("*")):
             raise RequestRefused(f"the folder '{path}' holds no head; give label maps, head CTs, or folders of DICOM slices")
         return (path,)
     return _images(path, "test anatomy")

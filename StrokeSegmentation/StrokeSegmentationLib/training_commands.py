@@ -81,6 +81,7 @@ def run_studies(options: argparse.Namespace) -> int:
     console, missing = Console(options.progress), []
     try:
         with console.telling_refusals(), _telling_what_is_kept(options.out_dir):
+            _refuse_sources_of_patients(options)
             if options.out_dir.exists() and not options.out_dir.is_dir():
                 raise RequestRefused(f"the output folder '{options.out_dir}' is a file; give another folder")
             if options.input is not None:
@@ -96,9 +97,18 @@ def run_studies(options: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_sources_of_patients(options: argparse.Namespace) -> None:
+    """Studies of patients have heads and lesions of their own."""
+    if options.input is not None:
+        for word in ("anatomy", "test_anatomy", "lesions"):
+            if getattr(options, word):
+                raise RequestRefused(f"--{word} is for simulated studies and --input for those of patients; give one of the two")
+
+
 def _simulate(options: argparse.Namespace, console, missing: list[str]) -> int:
     """Write simulated studies; `missing` gets a line about every head that none could be made of."""
     from .simulated_cases import STANDARD_PLAN, share_of_plan, write_training_studies
+    from .study_plan_file import TESTED
     from .study_sources import StudySources
     from .training_cases import SPLITS
 
@@ -108,6 +118,8 @@ def _simulate(options: argparse.Namespace, console, missing: list[str]) -> int:
         raise RequestRefused(f"--splits '{options.splits}' is not of {', '.join(SPLITS)}; correct it")
     plan = share_of_plan({name: STANDARD_PLAN[name] for name in wanted}, options.share)
     sources = StudySources.of(options.anatomy, options.lesions, options.test_anatomy)
+    if not TESTED.isdisjoint(wanted):
+        sources.check_test_heads()
     progress = console.step("simulate", "Simulating studies")
     say = print_line if options.progress == "bar" else lambda text: None
 

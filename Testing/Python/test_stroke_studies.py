@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import template_heads
 from template_heads import write_template_heads
 
 from CTPerfusionSuiteLib.errors import DataRefused, RequestRefused
+from CTPerfusionSuiteLib.nifti import write_volume
 from CTPerfusionSuiteLib.phantoms.brain import simulate_brain
 from CTPerfusionSuiteLib.phantoms.head_anatomy import INTRACRANIAL, Tissue
 from CTPerfusionSuiteLib.phantoms.label_map_anatomy import read_head
+from CTPerfusionSuiteLib.volumes import Geometry, Volume
 from StrokeSegmentationLib.simulated_cases import STANDARD_PLAN, StudyPlan, noisy, simulate_cases, write_training_studies
 from StrokeSegmentationLib.study_sources import StudySources, head_split, lesion_name, lesion_volume_ml, split_of_name
 from StrokeSegmentationLib.training_cases import SPLITS, about_case, flipped, list_cases, load_case, save_case
@@ -84,9 +87,36 @@ def test_further_heads_are_tested_on_and_never_trained_on(tmp_path):
     assert [path.name for split in ("train", "val") for path in sources.heads_of(split)] == ["a.nii.gz", "b.nii.gz"]
     with pytest.raises(RequestRefused, match="'a' is given both"):
         StudySources.of(tmp_path / "labels", None, [tmp_path / "labels" / "a.nii.gz"])
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "series").mkdir(parents=True)
     with pytest.raises(RequestRefused, match="holds no head"):
         StudySources.of(None, None, [tmp_path / "empty"])
+    (tmp_path / "empty" / "series" / "1.dcm").touch()
+    assert StudySources.of(None, None, [tmp_path / "empty"]).test_heads == (tmp_path / "empty",)
+
+
+@pytest.mark.parametrize("given", [("x/ct", "y/ct"), ("x/ct", "x/ct"), ("x/ct", "ct.nii.gz")])
+def test_two_heads_for_testing_of_one_name_are_refused_by_name(given, tmp_path):
+    for name in ("x/ct/1.dcm", "y/ct/1.dcm", "ct.nii.gz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(RequestRefused, match="called 'ct'"):
+        StudySources.of(None, None, [tmp_path / name for name in given])
+
+
+def test_what_is_no_head_is_named_before_the_simulation(tmp_path):
+    brain = np.zeros((20, 24, 20), np.int16)
+    brain[4:16, 4:20, 4:10], brain[4:16, 4:20, 10:16] = 42, 3
+    place = Geometry((20, 24, 20), (8.0, 8.0, 8.0), (-76.0, -92.0, -76.0))
+    write_volume(tmp_path / "whole.nii.gz", Volume(brain, place))
+    StudySources.of(None, None, [tmp_path / "whole.nii.gz"]).check_test_heads()
+    write_volume(tmp_path / "left.nii.gz", Volume(np.where(brain == 3, 3, 0).astype(np.int16), place))
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan" / "README.txt").write_text("no slices")
+    (tmp_path / "notes.txt").write_text("no head")
+    for name, refusal in (("left.nii.gz", DataRefused), ("scan", RequestRefused), ("notes.txt", RequestRefused)):
+        sources = StudySources.of(None, None, [tmp_path / "whole.nii.gz", tmp_path / name])
+        with pytest.raises(refusal, match=name):
+            sources.check_test_heads()
 
 
 def test_heads_made_of_templates_have_two_hemispheres_and_ventricles(shared_data, tmp_path):
@@ -99,6 +129,17 @@ def test_heads_made_of_templates_have_two_hemispheres_and_ventricles(shared_data
         middle = np.abs(x) < 20
         assert np.count_nonzero((tissue == Tissue.CSF) & middle & (np.abs(y - 10) < 30)) >= 4, "no ventricles"
         assert 1300 < np.isin(head.tissue, [int(kind) for kind in INTRACRANIAL]).sum() * head.geometry.voxel_volume_ml < 2200
+
+
+def test_a_missing_map_of_a_template_is_named_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "scgrey.nii").touch()
+    with pytest.raises(FileNotFoundError, match=r"'scwhite\.nii' is not in"):
+        write_template_heads(tmp_path / "maps", tmp_path / "out")
+    monkeypatch.setattr("sys.argv", ["template_heads.py", str(tmp_path / "maps"), str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        template_heads.main()
+    assert "'scwhite.nii' is not in" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """A folder of simulated studies goes on with the plan it was begun with, refuses another, and says what is missing."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,7 @@ def quick(monkeypatch):
 
 
 PLAN = {"train": StudyPlan({"none": 2}, levels=2)}
+TESTED = {**PLAN, "test": StudyPlan({"none": 1})}
 
 
 def everything(folder):
@@ -54,14 +56,14 @@ def test_the_plan_lies_beside_the_studies(quick, tmp_path):
         ({"size": (64, 64)}, "size"),
         ({"sources": "heads"}, "--anatomy"),
         ({"sources": "lesions"}, "--lesions"),
-        ({"sources": "test_heads"}, "--test_anatomy"),
+        ({"sources": "test_heads", "plan": {"shifted": StudyPlan({"none": 1})}}, "--test_anatomy"),
     ],
 )
 def test_a_second_run_that_differs_is_refused_and_changes_nothing(changes, said, quick, tmp_path):
     folder = tmp_path / "cases"
-    write_training_studies(folder, PLAN, seed=7)
+    write_training_studies(folder, TESTED, seed=7)
     before = everything(folder)
-    options = {"plan": PLAN, "seed": 7, **changes}
+    options = {"plan": TESTED, "seed": 7, **changes}
     if "sources" in options:
         options["sources"] = StudySources(**{options["sources"]: (tmp_path / "some.nii.gz",)})
     with pytest.raises(RequestRefused, match=said):
@@ -76,6 +78,46 @@ def test_the_same_run_goes_on_and_further_splits_may_be_added(quick, tmp_path):
     assert write_training_studies(tmp_path, {"val": StudyPlan({"none": 1})}, seed=7) == 1
     assert set(json.loads((tmp_path / "studies.json").read_text())["splits"]) == {"train", "val"}
     assert write_training_studies(tmp_path, PLAN, seed=7) == 0
+
+
+def test_heads_for_testing_count_only_where_studies_are_tested_on(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulated_cases, "draw_study", lambda seed, split, *_: SimpleNamespace(split=split, noise_hu=(5.0,), lesion=""))
+    some, other = (StudySources(test_heads=(tmp_path / f"{name}.nii.gz",)) for name in ("some", "other"))
+
+    def named():
+        return json.loads((tmp_path / "studies.json").read_text())["test_heads"]
+
+    one = StudyPlan({"none": 1})
+    write_training_studies(tmp_path, {"train": one}, seed=7)
+    old = json.loads((tmp_path / "studies.json").read_text())
+    del old["test_heads"]  # as data sets were before
+    (tmp_path / "studies.json").write_text(json.dumps(old))
+    write_training_studies(tmp_path, {"val": one}, some, seed=7)
+    assert named() == []
+    assert write_training_studies(tmp_path, {"test": one}, some, seed=7) == 1
+    assert named() == ["some.nii.gz"]
+    assert write_training_studies(tmp_path, {"train": one, "val": one}, seed=7) == 0
+    assert named() == ["some.nii.gz"]
+    with pytest.raises(RequestRefused, match="--test_anatomy"):
+        write_training_studies(tmp_path, {"shifted": one}, other, seed=7)
+    assert named() == ["some.nii.gz"] and write_training_studies(tmp_path, {"shifted": one}, some, seed=7) == 1
+
+
+@pytest.mark.parametrize(("splits", "code"), [("train,test", 2), ("shifted", 2), ("train,val", 0)])
+def test_a_head_that_is_none_is_refused_before_anything_is_simulated(splits, code, quick, tmp_path, capsys):
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan" / "README.txt").write_text("no slices")
+    words = ["stroke", "studies", "--out_dir", str(tmp_path / "cases"), "--splits", splits, "--share", "0.01", "--progress", "none"]
+    assert main([*words, "--test_anatomy", str(tmp_path / "scan")]) == code
+    assert (tmp_path / "cases").exists() == (code == 0) and ("holds no CT slices" in capsys.readouterr().err) == (code == 2)
+
+
+@pytest.mark.parametrize("option", ["anatomy", "test_anatomy", "lesions"])
+def test_heads_and_lesions_are_refused_beside_studies_of_patients(option, tmp_path, capsys):
+    words = ["stroke", "studies", "--out_dir", str(tmp_path / "cases"), "--input", str(tmp_path), "--progress", "none"]
+    assert main([*words, f"--{option}", str(tmp_path)]) == 2
+    assert f"--{option} is for simulated studies and --input for those of patients" in capsys.readouterr().err
+    assert not (tmp_path / "cases").exists()
 
 
 def test_studies_of_unknown_origin_are_not_continued(quick, tmp_path):
