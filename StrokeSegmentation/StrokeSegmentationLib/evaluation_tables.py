@@ -77,7 +77,8 @@ def evaluation_markdown(tables: dict[str, list[dict]], title: str) -> str:
         f"# {title}\n",
         f"{len(cases)} studies of {len(heads)} individual heads from {len(anatomies)} anatomies. Intervals are 95 %, from resampling whole "
         + (
-            "anatomies." if len(anatomies) >= LEAST_ANATOMIES
+            f"anatomies (individual heads, where the studies of a row show fewer than {LEAST_ANATOMIES})."
+            if len(anatomies) >= LEAST_ANATOMIES
             else f"individual heads: {len(anatomies)} anatomies are too few to resample, so how anatomies differ is not in the intervals."
         )
         + " Scores look at the whole brain.\n",
@@ -112,8 +113,8 @@ def evaluation_markdown(tables: dict[str, list[dict]], title: str) -> str:
         parts += ["## Studies without stroke\n", markdown(tables["stroke_free"], columns)]
     if tables["calibration"]:
         columns = {
-            "method": "network", "region": "region", "group": "group", "expected_calibration_error": "expected calibration error",
-            "largest_gap": "largest gap of a bin",
+            "split": "studies of", "method": "network", "region": "region", "group": "group",
+            "expected_calibration_error": "expected calibration error", "largest_gap": "largest gap of a bin",
         }
         parts += ["## Calibration\n", markdown(tables["calibration"], columns)]
     return "\n".join(parts)
