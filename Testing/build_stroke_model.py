@@ -5,6 +5,7 @@ The recommendation follows from the scores: the network only where it beats the 
 
 import argparse
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,27 @@ from CTPerfusionSuiteLib.report.orientation import RadiologicalView
 from CTPerfusionSuiteLib.report.pictures import MaskLayer, overlay_mosaic
 from CTPerfusionSuiteLib.report.tiles import lay_out
 from StrokeSegmentationLib.checkpoints import load_weights
-from StrokeSegmentationLib.evaluation import Evaluation, comparison_table, evaluate, stroke_free_table
+from StrokeSegmentationLib.evaluation import Evaluation, Predictor, comparison_table, evaluate, stroke_free_table
 from StrokeSegmentationLib.evaluation_tables import evaluation_markdown, tables_of, write_evaluation
 from StrokeSegmentationLib.lesion_labels import LabelRule, label_from_probabilities
+from StrokeSegmentationLib.model_bundle import StrokeModel
+from StrokeSegmentationLib.network_ranking import ranking_table
 from StrokeSegmentationLib.networks import build_network, parameter_count
 from StrokeSegmentationLib.own_model import bundle_of_run
 from StrokeSegmentationLib.prediction import predict
 from StrokeSegmentationLib.rule_choice import choose_rule
 from StrokeSegmentationLib.run_folder import BEST, CONFIG, HISTORY, RUN, RunFacts, facts_of_run
-from StrokeSegmentationLib.training import TrainingResult, best_dice
-from StrokeSegmentationLib.training_cases import list_cases, load_case
+from StrokeSegmentationLib.training import TrainingResult, kept_dice
+from StrokeSegmentationLib.training_cases import about_case, list_cases, load_case
 from StrokeSegmentationLib.training_config import read_config
 
 MARGINS = {"5 HU": 0.15, "12 HU": 0.30, "20 HU": 0.30}
 """By how much 1 - Dice has to be lower than that of the threshold maps, penumbra and core of large-vessel occlusions."""
+MARGIN_BANDS = {"test": ("5 HU", "12 HU", "20 HU"), "shifted": ("5 HU", "12 HU")}
+"""Bands that each split was simulated in."""
 MOST_FALSE_ML, MOST_WITH_ANY = 5.0, 0.10
+ALONE = ", curves alone"
+"""Added to the name of a network that is given no maps, as where no artery is found."""
 LEAST_STUDIES = 30
 """Of strokes of a large vessel; fewer say nothing."""
 FAILURES = 4
@@ -47,34 +54,46 @@ def trained_network(run: Path) -> TrainingResult:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     steps, minutes = int(rows[-1]["step"]), rows[-1]["minutes"]
     facts = facts_of_run(run) or RunFacts((), ())
-    return TrainingResult(network, best_dice(rows), steps, minutes, parameter_count(network), facts, "", rows)
+    return TrainingResult(network, kept_dice(rows), steps, minutes, parameter_count(network), facts, "", rows)
 
 
 def rule_for(network, data: Path) -> LabelRule:
     """Where to cut the probabilities of a network, by the validation studies."""
-    return choose_rule(list_cases(data, "val"), lambda case: predict(network, case, device="cpu").probabilities)
+    return choose_rule(list_cases(data, "val"), predictor(network))
 
 
-def score(name: str, network, data: Path, split: str, rule: LabelRule) -> Evaluation:
-    """One network and the threshold maps on the studies of a split."""
-    return evaluate(list_cases(data, split), {name: lambda case: predict(network, case, device="cpu").probabilities}, {name: rule})
+def scores(
+    results: dict[str, TrainingResult | StrokeModel], rules: dict[str, LabelRule], data: Path, split: str, alone: str | None = None
+) -> Evaluation:
+    """Networks and the threshold maps on the studies of a split; the network named `alone` a second time without any maps."""
+    predictors = {name: predictor(result.network) for name, result in results.items()}
+    if alone:
+        predictors[alone + ALONE] = predictor(results[alone].network, with_maps=False)
+        rules = {**rules, alone + ALONE: rules[alone]}
+    return evaluate(list_cases(data, split), predictors, rules)
 
 
-def together(parts: list[Evaluation]) -> Evaluation:
-    """Evaluations of several networks on the same studies as one."""
-    rows = [*parts[0].rows, *(row for part in parts[1:] for row in part.rows if row["method"] in part.networks)]
-    calibration = {key: counts for part in parts for key, counts in part.calibration.items()}
-    return Evaluation(rows, calibration, tuple(name for part in parts for name in part.networks), parts[0].baselines)
+def predictor(network, with_maps: bool = True) -> Predictor:
+    """What gives the probabilities of a case."""
+    return lambda case: predict(network, case if with_maps else replace(case, maps=case.maps[:0]), device="cpu").probabilities
 
 
-def recommendation(evaluation: Evaluation, name: str) -> str:
-    """"network" when it keeps every margin on the test studies, else "maps"."""
-    rows = [row for row in comparison_table(evaluation) if row["network"] == name and row["group"] == "lvo" and row["split"] == "test"]
-    kept = [row["reduction"] >= MARGINS[row["band"]] for row in rows if row["band"] in MARGINS]
-    free = next(row for row in stroke_free_table(evaluation) if row["method"] == name and row["split"] == "test")
-    quiet = free["p95_ml"] < MOST_FALSE_ML and free["any_lesion"] <= MOST_WITH_ANY
-    enough = len(evaluation.some(method=name, split="test", group="lvo")) >= LEAST_STUDIES
-    return "network" if enough and quiet and kept and all(kept) else "maps"
+def recommendation(evaluations: dict[str, Evaluation], name: str) -> str:
+    """"network" when it keeps every margin on test studies and under the shifted simulator, else "maps"."""
+    kept = all(keeps_margins(evaluations[split], split, bands, name) for split, bands in MARGIN_BANDS.items())
+    enough = len(evaluations["test"].some(method=name, split="test", group="lvo")) >= LEAST_STUDIES
+    return "network" if kept and enough else "maps"
+
+
+def keeps_margins(evaluation: Evaluation, split: str, bands: tuple[str, ...], name: str) -> bool:
+    """Whether a network is better than the threshold maps by the margin in every band and region, and finds nothing where nothing is."""
+    reductions = {
+        (row["band"], row["region"]): row["reduction"] for row in comparison_table(evaluation)
+        if row["network"] == name and row["group"] == "lvo" and row["split"] == split
+    }
+    better = all(reductions.get((band, region), -np.inf) >= MARGINS[band] for band in bands for region in ("penumbra", "core"))
+    free = [row for row in stroke_free_table(evaluation) if row["method"] == name and row["split"] == split]
+    return better and bool(free) and all(row["p95_ml"] < MOST_FALSE_ML and row["any_lesion"] <= MOST_WITH_ANY for row in free)
 
 
 def failure_picture(path: Path, network, rule: LabelRule) -> bytes:
@@ -116,19 +135,32 @@ def main() -> None:
         parser.error(f"the run '{options.chosen}' has no {RUN} that names the studies it learned from")
     results = {name: trained_network(options.runs / name) for name in [options.chosen, *filter(None, options.rivals.split(","))]}
     rules = {name: rule_for(result.network, options.data) for name, result in results.items()}
-    evaluations = {
-        split: together([score(name, result.network, options.data, split, rules[name]) for name, result in results.items()])
-        for split in ("test", "shifted")
-    }
+    alone = options.chosen if read_config(options.runs / options.chosen / CONFIG).kind == "4d+maps" else None
+    evaluations = {split: scores(results, rules, options.data, split, alone) for split in ("test", "shifted")}
     pack(options, results[options.chosen], rules[options.chosen], evaluations)
 
 
+def seen_before(facts: RunFacts, data: Path) -> str:
+    """Which anatomies and lesions of the studies it is tested on a network has learned from, in words."""
+    learned = [about_case(data / f"{name}.npz") for name in facts.train]
+    tested = [about_case(path) for split in MARGIN_BANDS for path in list_cases(data, split)]
+    for what, plural in (("anatomy", "anatomies"), ("lesion", "lesions")):
+        both = {about[what] for about in learned} & {about[what] for about in tested} - {""}
+        if both:
+            return f"Studies it is tested on share {plural} with the training: {', '.join(sorted(both))}."
+    return "No study shows a lesion or an anatomy of the training."
+
+
 def page_of(evaluation: Evaluation, name: str, title: str) -> str:
-    """The tables of one network and the maps, and its place among its rivals; a level below the card's own headings."""
-    rows = [row for row in evaluation.rows if row["method"] not in evaluation.networks or row["method"] == name]
-    calibration = {key: counts for key, counts in evaluation.calibration.items() if key[0] == name}
-    tables = tables_of(Evaluation(rows, calibration, (name,), evaluation.baselines))
-    page = evaluation_markdown({**tables, "ranking": tables_of(evaluation)["ranking"]}, title)
+    """The tables of one network and the maps, and how its rivals of equal budget rank; a level below the card's own headings."""
+    own = tuple(network for network in (name, name + ALONE) if network in evaluation.networks)
+    rows = [row for row in evaluation.rows if row["method"] in (*own, *evaluation.baselines)]
+    calibration = {key: counts for key, counts in evaluation.calibration.items() if key[0] in own}
+    tables = tables_of(Evaluation(rows, calibration, own, evaluation.baselines))
+    rivals = tuple(network for network in evaluation.networks if network not in own)
+    if rivals:
+        tables["ranking"] = ranking_table(Evaluation([row for row in evaluation.rows if row["method"] in rivals], {}, rivals))
+    page = evaluation_markdown(tables, title)
     return "#" + page.replace("\n#", "\n##")
 
 
@@ -139,17 +171,18 @@ def pack(options: argparse.Namespace, result: TrainingResult, rule: LabelRule, e
         write_evaluation(options.runs / f"evaluation-{split}", evaluations[split], title)
         pages.append(page_of(evaluations[split], options.chosen, title))
         pictures[f"docs/comparison_{split}.csv"] = (options.runs / f"evaluation-{split}" / "comparison.csv").read_bytes()
-    network, advice = result.network, recommendation(evaluations["test"], options.chosen)
+    network, advice = result.network, recommendation(evaluations, options.chosen)
     for number, row in enumerate(worst_studies(evaluations["test"], options.chosen), start=1):
         pictures[f"docs/failure{number}.png"] = failure_picture(options.data / f"{row['case']}.npz", network, rule)
         lines.append(f"![{row['case']}](failure{number}.png)\n")
     words = "recommended" if advice == "network" else "not recommended over the threshold maps, which the panel recommends"
-    budget = f"Rivals were trained with equal budgets of {options.minutes_each}." if options.minutes_each else ""
+    budget = f"The networks that are ranked had equal budgets of {options.minutes_each}." if options.minutes_each else ""
     card = "\n".join([
         "## What was measured",
-        f"'{options.chosen}' is this model; 'maps' are the threshold maps of CT Perfusion Maps with their default filter (5 mm), 'maps, "
-        "3.5 mm' and so on with other widths, on the same studies and the same tissue; in each noise band the model is held against the "
-        f"best of them. No study shows a lesion or an anatomy of the training. {budget} By these figures this model is {words}.",
+        f"'{options.chosen}' is this model, '{options.chosen}{ALONE}' the same without any maps, as where no artery is found; 'maps' are "
+        "the threshold maps of CT Perfusion Maps with their default filter (5 mm), 'maps, 3.5 mm' and so on with other widths, on the same "
+        "studies and the same tissue; in each noise band the model is held against the best of them. "
+        f"{seen_before(result.facts, options.data)} {budget} By these figures this model is {words}.",
         *pages,
         "## Where it fails",
         "The test studies with the least overlap" + (

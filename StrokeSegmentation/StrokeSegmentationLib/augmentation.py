@@ -1,4 +1,4 @@
-"""Variants of a training study that are as good as the study: the other side, a later arrival, another scale, more noise.
+"""Variants of a training study that are as good as the study: the other side, another size, a later arrival, another scale, more noise.
 
 All work on a laid-out batch (`brain_box`): the midsagittal plane is in the middle of the columns, so turning the columns around
 swaps left and right of images, maps and labels alike.
@@ -6,6 +6,7 @@ swaps left and right of images, maps and labels alike.
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 SHIFT_FRAMES = 0.5
 """Largest error of the arrival time, in frames of the grid (1 s)."""
@@ -15,6 +16,12 @@ NOISE_SHARE = 0.5
 """Largest added noise over the noise that is there."""
 MIDDLE_SHIFT = 2
 """Largest error of the midsagittal plane, in pixels."""
+SIZE_SPREAD = 0.08
+"""Standard deviation of the logarithm of a head's length, and of its width, against what they are."""
+LOST_NOISE = 1.0
+"""Noise that interpolation takes out of a resized head, over the noise that it leaves: it halves the variance, about."""
+LEAST_SHARE = 0.25
+"""Of a pixel of a resized head that has to be tissue."""
 FORGOTTEN_SHARE = 0.2
 """Of the studies whose maps are withheld, so that a network given maps too still reads curves where noise spoils the maps."""
 
@@ -41,14 +48,18 @@ def augment(batch: dict[str, torch.Tensor], rng: np.random.Generator, maps: int 
         if rng.random() < 0.5:
             one = other_side(one)
         one = moved_sideways(one, int(rng.integers(-MIDDLE_SHIFT, MIDDLE_SHIFT + 1)))
+        averaged = rng.random() < 0.5
+        if averaged:
+            one = resized(one, *(float(factor) for factor in np.exp(rng.normal(0, SIZE_SPREAD, 2))))
         if one["x"].ndim == 5:
             x, beside = one["x"], one["x"][:, :, one["x"].shape[2] - maps :]
             x = x[:, :, : x.shape[2] - maps]
             if rng.random() < 0.5:
                 x = later(x, float(rng.uniform(-SHIFT_FRAMES, SHIFT_FRAMES)))
             curves = x[0] * float(np.exp(rng.normal(0, SCALE_SPREAD)))
-            if rng.random() < 0.3:
-                curves = noisier(curves, x[1], float(rng.uniform(0, NOISE_SHARE)), rng)
+            more = float(rng.uniform(0, NOISE_SHARE)) if rng.random() < 0.3 else 0.0
+            if averaged or more:
+                curves = noisier(curves, x[1], max(LOST_NOISE * averaged, more), rng)
             if maps and rng.random() < FORGOTTEN_SHARE:
                 beside = torch.zeros_like(beside)
             one["x"] = torch.cat([torch.stack([curves, x[1]]), beside], dim=2)
@@ -74,6 +85,26 @@ def moved_sideways(one: dict[str, torch.Tensor], pixels: int) -> dict[str, torch
             shifted[..., :pixels] = value[..., -pixels:]
         moved[key] = shifted
     return moved
+
+
+def resized(one: dict[str, torch.Tensor], rows: float, columns: float) -> dict[str, torch.Tensor]:
+    """The head longer by a factor `rows` and wider by `columns`, in an image of the same size; its middle stays the middle."""
+    x = one["x"]
+    counts = x[1] if x.ndim == 5 else one["tissue"][None].expand_as(x).to(x.dtype)
+    values = (x[0] if x.ndim == 5 else x) * counts
+    shrink = torch.tensor([[[1.0 / columns, 0.0, 0.0], [0.0, 1.0 / rows, 0.0]]], device=x.device)
+    where = functional.affine_grid(shrink, (1, 1, *x.shape[-2:]), align_corners=False)
+
+    def sampled(planes: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
+        flat = planes.reshape(1, -1, *planes.shape[-2:]).float()
+        return functional.grid_sample(flat, where, mode=mode, align_corners=False).reshape(planes.shape)
+
+    tissue = sampled(one["tissue"], "nearest") > 0
+    values, counts = sampled(values), sampled(counts)
+    there = ((counts > LEAST_SHARE) & (tissue[:, None] if x.ndim == 5 else tissue)).to(x.dtype)
+    values = values / counts.clamp_min(LEAST_SHARE) * there
+    label = sampled(one["label"], "nearest").to(one["label"].dtype) * tissue
+    return {"x": torch.stack([values, there]) if x.ndim == 5 else values, "label": label, "tissue": tissue}
 
 
 def later(x: torch.Tensor, frames: float) -> torch.Tensor:

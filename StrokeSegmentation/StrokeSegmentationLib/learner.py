@@ -41,7 +41,7 @@ class RunState:
     validated, waited : int
         Validations that were due so far; validations since the best one.
     best : float
-        Highest `score`.
+        Highest `score`, of the weights that are kept.
     losses : float
         Sum over the `counted` steps since the last validation.
     bad : int
@@ -191,9 +191,12 @@ def mean_dice(row: dict) -> float:
 
 
 def score(row: dict) -> float:
-    """What the best weights are chosen by: mean Dice, or minus the loss where no validation study has a lesion."""
-    dice = mean_dice(row)
-    return -row["validation_loss"] if math.isnan(dice) else dice
+    """What the best weights are chosen by: minus the validation loss.
+
+    Dice would be that of the likeliest class, and the loss makes lesions likelier than they are on purpose: where probabilities are cut is
+    chosen later (`rule_choice`), so early weights with a lucky cut would win over better ones.
+    """
+    return -row["validation_loss"]
 
 
 def _weight_groups(network, decay: float) -> list[dict]:

@@ -5,6 +5,7 @@ from torch import nn
 
 from CTPerfusionSuiteLib.errors import RequestRefused
 
+from .map_evidence import evidence_count, threshold_evidence
 from .mjnet import CLASSES, pad_to_multiple
 
 _FACTOR = 8
@@ -35,7 +36,7 @@ class MapsUNet(nn.Module):
         self.maps = maps
         self.unet = UNet(
             spatial_dims=3,
-            in_channels=maps,
+            in_channels=maps + evidence_count(maps),
             out_channels=CLASSES,
             channels=(width, 2 * width, 3 * width, 4 * width),
             strides=((1, 2, 2),) * 3,
@@ -50,6 +51,8 @@ class MapsUNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of all slices."""
         rows, columns = x.shape[-2:]
+        # Maps are 0 outside tissue, all of them, and so is what they say.
+        x = torch.cat([x, threshold_evidence(x) * (x != 0).any(dim=1, keepdim=True)], dim=1)
         x, (top, left) = pad_to_multiple(x, _FACTOR)
         logits = self.unet(x.contiguous(memory_format=torch.channels_last_3d))
         return logits[..., top : top + rows, left : left + columns]

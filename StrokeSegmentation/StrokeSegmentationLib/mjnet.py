@@ -28,6 +28,7 @@ from CTPerfusionSuiteLib.errors import RequestRefused
 
 from .convolution4d import Convolution4d, neighbors
 from .curve_summaries import CURVE_LIMIT, CurveSummaries, masked_mean, residue_operator, side_means, spread_over_halves
+from .map_evidence import evidence_count, threshold_evidence
 
 CLASSES = 3
 """Background, penumbra, core."""
@@ -55,7 +56,8 @@ class MJNet(nn.Module):
     dropout : float
         Share of the channels dropped in training, and in Monte-Carlo passes.
     maps : int
-        Perfusion maps given beside the curves; they enter at every scale, where the summaries of the curves do.
+        Perfusion maps given beside the curves; they, what they say at the thresholds (`map_evidence`) and what two layers at the full
+        matrix make of both enter at every scale, where the summaries of the curves do.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class MJNet(nn.Module):
         """`halo`: neighbors on each side that the time-collapsing part needs."""
         summaries = max(width * 3 // 4, 6)
         self.summaries = CurveSummaries(frames, summaries)
-        summaries += maps
+        given = maps + evidence_count(maps)
+        self.read_maps = _Double(given + 1, width // 2, tuple(_depths(min(deep, 2))[:2])) if maps else None
+        summaries += given + width // 2 if maps else 0
 
         left, channels, blocks = frames, 5, []
         for outputs, stride in zip((width, width, width + width // 2), TIME_STRIDES, strict=True):
@@ -100,7 +104,7 @@ class MJNet(nn.Module):
             self.gates.append(_Gate(size, before) if attention else _Open())
             self.decoder.append(_Double(before + size, size, (1, 1)))
             before = size
-        self.fine = _Double(before + summaries + 1, width, (1,))
+        self.fine = _Double(before + summaries + 1, width, (1, 1))
         self.classify = StackConvolution(width, CLASSES, 1, 1, bias=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -122,7 +126,7 @@ class MJNet(nn.Module):
         curves, weight = self.tissue_curves(x)
         sides = side_means(curves, weight)
         collapsed, summaries = self.collapse_time(curves, weight, sides, residue_operator(sides, weight))
-        summaries = torch.cat([summaries, self.given_maps(x)], dim=1)
+        summaries = torch.cat([summaries, self.given_maps(x[:, :, :, self.frames :])], dim=1)
         return self.decide(collapsed, summaries, weight.amax(dim=3))[..., top : top + rows, left : left + columns]
 
     def tissue_curves(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,9 +145,25 @@ class MJNet(nn.Module):
         weight = x[:, 1:2, :, : self.frames]
         return x[:, 0:1, :, : self.frames].clamp(-CURVE_LIMIT, CURVE_LIMIT) * weight, weight
 
-    def given_maps(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, maps, Z, J, I), 0 outside tissue."""
-        return (x[:, 0, :, self.frames :] * x[:, 1, :, self.frames :]).transpose(1, 2)
+    def given_maps(self, beside: torch.Tensor) -> torch.Tensor:
+        """Maps, what they say at the thresholds, and what layers of their own make of both.
+
+        Parameters
+        ----------
+        beside : tensor (B, 2, Z, maps, J, I)
+            What `forward` is given behind the frames.
+
+        Returns
+        -------
+        tensor (B, C, Z, J, I)
+            0 outside tissue and where a study has no maps; no channels for a network that reads none.
+        """
+        maps, counts = (beside[:, part].transpose(1, 2) for part in (0, 1))
+        if self.read_maps is None:
+            return maps
+        there = counts[:, :1]
+        given = torch.cat([maps, threshold_evidence(maps)], dim=1) * there
+        return torch.cat([given, self.read_maps(torch.cat([given, there], dim=1)) * there], dim=1)
 
     def collapse_time(
         self, curves: torch.Tensor, weight: torch.Tensor, sides: torch.Tensor, operator: torch.Tensor

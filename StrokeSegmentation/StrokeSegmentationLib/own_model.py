@@ -8,6 +8,7 @@ from .lesion_labels import STANDARD_RULE, LabelRule
 from .model_bundle import write_bundle
 from .networks import MAPS, reads_curves, reads_maps
 from .run_folder import studies_of_run
+from .study_input import MAP_SCALES
 from .training import TrainingResult
 from .training_cases import about_case, load_case
 from .training_config import TrainingConfig
@@ -93,6 +94,7 @@ def _card(
         "## How",
         f"Network {config.kind}, width {config.width}, {result.parameters:,} parameters; {result.steps} steps in {result.minutes:.0f} "
         f"minutes on {result.facts.device}; loss {config.loss}; {_choice(len(result.facts.val))}",
+        *([_READS_MAPS] if reads_maps(config.kind) else []),
         "" if not np.isfinite(result.score) else f"Mean Dice of penumbra and core on these: {result.score:.3f}.",
         f"A voxel is hypoperfused from a probability of {rule.deficit:.2f} on, and core where core makes up {rule.core:.2f} of that"
         + ("." if rule == STANDARD_RULE else ", which did best on the validation studies."),
@@ -106,8 +108,14 @@ def _card(
     return "\n".join(lines)
 
 
+_READS_MAPS = (
+    f"It is given the maps of CT Perfusion Maps ({', '.join(MAP_SCALES)}) and how far Tmax and rCBF lie beyond their thresholds; where no "
+    "artery is found, and so no maps can be made, a network that reads curves too works on the curves alone."
+)
+
+
 def _choice(validations: int) -> str:
     """Which of the weights these are."""
     if not validations:
         return "there were no validation studies, so the weights are the average at the end of the run, not chosen by any score."
-    return f"the weights are the average that did best on {validations} validation {'study' if validations == 1 else 'studies'}."
+    return f"the weights are the average that had the lowest loss on {validations} validation {'study' if validations == 1 else 'studies'}."

@@ -164,7 +164,7 @@ def _prepare(network, x: torch.Tensor, device, whole: bool) -> Callable[[], torc
         made = network.collapse_time(curves[:, :, start:stop].to(device), weight[:, :, start:stop].to(device), *shared)
         parts.append([part[:, :, first - start : last - start] for part in made])
     collapsed, summaries = (torch.cat(part, dim=2) for part in zip(*parts, strict=True))
-    summaries = torch.cat([summaries, network.given_maps(x).to(device)], dim=1)
+    summaries = torch.cat([summaries, network.given_maps(x[:, :, :, network.frames :].to(device))], dim=1)
     tissue = weight.amax(dim=3).to(device)
     return lambda: network.decide(collapsed, summaries, tissue)[..., top : top + rows, left : left + columns]
 
@@ -195,9 +195,8 @@ def _fits(stack: BrainStack) -> bool:
 
 def _out_of_memory(problem: BaseException) -> bool:
     words = str(problem).lower()
-    return isinstance(problem, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in words or "not enough memory" in words or (
-        "can't allocate" in words
-    )
+    said = ("out of memory", "not enough memory", "can't allocate", "alloc_failed")
+    return isinstance(problem, (torch.OutOfMemoryError, MemoryError)) or any(one in words for one in said)
 
 
 def _words(device: torch.device) -> str:

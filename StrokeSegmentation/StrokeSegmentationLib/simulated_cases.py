@@ -23,8 +23,10 @@ from .training_cases import SPLITS, StudyCase, case_of, save_case
 from .training_studies import DrawnStudy, draw_study, group_of
 
 BASELINE = "maps"
-FILTERS_MM = (3.5, 6.5, 8.0)
+FILTERS_MM, WIDE_FILTERS_MM = (3.5, 6.5, 8.0), (10.0, 12.0)
 """Standard deviations of further filters of the threshold maps; the default is 5 mm.  A network is held against the best at its noise."""
+WIDE_FROM_HU = 6.5
+"""Less noise is never best served by the wide filters."""
 TRIES = 8
 
 
@@ -55,7 +57,7 @@ class StudyPlan:
 BANDS_HU = (5.0, 8.0, 12.0, 20.0)
 STANDARD_PLAN = {
     "train": StudyPlan({"lvo": 210, "non-lvo": 55, "none": 85}, levels=2),
-    "val": StudyPlan({"lvo": 7, "non-lvo": 2, "none": 3}, levels=2, least_core_ml=3.0),
+    "val": StudyPlan({"lvo": 12, "non-lvo": 3, "none": 5}, levels=2, least_core_ml=3.0),
     "test": StudyPlan(
         {"lvo": 30, "non-lvo": 9, "none": 24},
         {"lvo": BANDS_HU, "non-lvo": (8.0,), "none": (5.0, 12.0)},
@@ -75,6 +77,11 @@ def share_of_plan(plan: dict[str, StudyPlan], share: float) -> dict[str, StudyPl
     """The plan with `share` times as many heads, at least one of each group."""
     scaled = {name: {group: max(1, round(share * number)) for group, number in part.heads.items()} for name, part in plan.items()}
     return {name: replace(part, heads=scaled[name]) for name, part in plan.items()}
+
+
+def filters_at(noise_hu: float) -> tuple[float, ...]:
+    """Widths (mm) that threshold maps are made with beside the default, so that the best at this noise lies between others."""
+    return FILTERS_MM + WIDE_FILTERS_MM if noise_hu >= WIDE_FROM_HU else FILTERS_MM
 
 
 def noisy(series: TimeSeries, noise_hu: float, kernel: str, rng: np.random.Generator) -> TimeSeries:
@@ -99,7 +106,7 @@ def case_of_series(series: TimeSeries, study: BrainStudy, about: dict, all_filte
     found = network_input(prepared)
     result = analyze_prepared(prepared, request)
     baselines = {BASELINE: threshold_label(result, found.blocks)}
-    for width in FILTERS_MM if all_filters else ():
+    for width in filters_at(about["noise_hu"]) if all_filters else ():
         other = replace(request, engine=replace(request.engine, smoothing_mm=width))
         baselines[f"{BASELINE}, {width:g} mm"] = threshold_label(analyze_prepared(prepared, other), found.blocks)
     label = label_of(study.mask("hypoperfusion"), study.mask("core"), found.blocks)

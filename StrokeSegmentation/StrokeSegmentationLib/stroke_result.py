@@ -117,6 +117,11 @@ def segment_stroke(
     del study
     if model.reads_maps and maps is not None:
         found = with_result(found, maps)
+        if found.maps is None:
+            reason = "There is too little normally perfused tissue to relate flow and volume to"
+            if model.needs_maps:
+                raise DataRefused(f"{reason}, and this network reads nothing but relative maps; choose another model.")
+            notes.append(("maps_refused", f"{reason}, so the network read the curves alone."))
     predicted = predict(model.network, found, passes, device, steps("network", "Segmenting"))
     fine = found.to_analysis_grid(predicted.probabilities)
     tissue = masks["tissue_mask"] > 0

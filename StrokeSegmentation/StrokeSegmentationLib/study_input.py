@@ -153,5 +153,10 @@ def scaled_maps(result: PerfusionResult, blocks: VoxelBlocks, brain: np.ndarray)
 
 
 def with_result(found: StudyInput, result: PerfusionResult) -> StudyInput:
-    """The same input with the maps of `result`, which was made of the same prepared study."""
+    """The same input with the maps of `result`, which was made of the same prepared study.
+
+    Without reference tissue relative flow is 0 everywhere, which a network would read as core everywhere: such maps are withheld.
+    """
+    if not (np.any(result.maps["rcbf"]) and np.any(result.maps["rcbv"])):
+        return found
     return replace(found, maps=scaled_maps(result, found.blocks, found.brain))

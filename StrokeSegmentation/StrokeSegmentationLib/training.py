@@ -32,7 +32,7 @@ class TrainingResult:
     Attributes
     ----------
     network : Module
-        On the CPU, with the weights that did best on the validation studies (the moving average).
+        On the CPU, with the weights (of the moving average) that had the lowest loss on the validation studies.
     score : float
         Its mean Dice of penumbra and core there; nan without validation studies, or where none of them has a lesion.
     steps : int
@@ -124,15 +124,15 @@ def train(
     progress(1.0)
     average.load_state_dict(load_state(folder / BEST, f"'{BEST}'"))
     return TrainingResult(
-        average.cpu(), best_dice(run.history), run.step, run.seconds / 60, parameter_count(average), facts,
+        average.cpu(), kept_dice(run.history), run.step, run.seconds / 60, parameter_count(average), facts,
         why_ended(config, run), run.history,
     )
 
 
-def best_dice(history: list[dict]) -> float:
-    """The highest mean Dice of penumbra and core in a history; nan where none was measured."""
-    found = [mean_dice(row) for row in history]
-    return max((dice for dice in found if not math.isnan(dice)), default=math.nan)
+def kept_dice(history: list[dict]) -> float:
+    """Mean Dice of penumbra and core of the weights that are kept, those of the lowest validation loss; nan where none was measured."""
+    measured = [row for row in history if not math.isnan(row["validation_loss"])]
+    return mean_dice(max(measured, key=score)) if measured else math.nan
 
 
 def device_in_words(device: torch.device) -> str:

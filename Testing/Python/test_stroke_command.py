@@ -142,6 +142,32 @@ def test_where_no_artery_is_found_curves_are_read_alone_and_a_network_of_maps_gi
     assert metrics["threshold_maps"] is None and metrics["volumes_ml"]["hypoperfusion"] is not None
 
 
+@pytest.mark.parametrize("kind", ["4d+maps", "maps-unet"])
+def test_where_no_tissue_is_normal_a_flow_of_zero_is_not_read_as_core(kind, small_study, monkeypatch):
+    """Relative maps are 0 everywhere then."""
+    from CTPerfusionSuiteLib.errors import DataRefused
+    from StrokeSegmentationLib import prediction, stroke_result
+    from StrokeSegmentationLib.model_bundle import StrokeModel
+
+    analyze, predict = stroke_result.analyze_prepared, prediction.predict
+
+    def without_reference(*words):
+        result = analyze(*words)
+        return replace(result, maps={**result.maps, "rcbf": 0.0 * result.maps["rcbf"], "rcbv": 0.0 * result.maps["rcbv"]})
+
+    seen = []
+    monkeypatch.setattr(stroke_result, "analyze_prepared", without_reference)
+    monkeypatch.setattr(prediction, "predict", lambda network, study, *rest, **_: seen.append(study.maps) or predict(network, study))
+    model = StrokeModel(build_network(kind, 4, 3).eval(), kind, "tiny", "1", "", {})
+    if kind == "maps-unet":
+        with pytest.raises(DataRefused, match="too little normally perfused tissue"):
+            stroke_result.segment_stroke(small_study.series, model, device="cpu")
+        return
+    metrics = stroke_result.segment_stroke(small_study.series, model, device="cpu").metrics
+    assert seen == [None] and metrics["threshold_maps"] is not None
+    assert "normally perfused" in next(flag for flag in metrics["qc"] if flag["code"] == "maps_refused")["message"]
+
+
 def test_without_torch_the_command_says_what_to_install(small_dicom, model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert stroke("predict", "--dicom_dir", small_dicom, "--model", model, "--out_dir", tmp_path / "out") == 2

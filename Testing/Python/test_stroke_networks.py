@@ -14,8 +14,10 @@ from CTPerfusionSuiteLib.errors import Canceled, RequestRefused  # noqa: E402
 from StrokeSegmentationLib import prediction  # noqa: E402
 from StrokeSegmentationLib.brain_box import brain_box, cut_to_brain, midsagittal_column, turned_axes  # noqa: E402
 from StrokeSegmentationLib.curve_summaries import residue_operator, side_means  # noqa: E402
+from StrokeSegmentationLib.map_evidence import evidence_count, threshold_evidence  # noqa: E402
 from StrokeSegmentationLib.networks import KINDS, build_network, parameter_count, reads_curves  # noqa: E402
 from StrokeSegmentationLib.prediction import predict  # noqa: E402
+from StrokeSegmentationLib.study_input import MAP_SCALES  # noqa: E402
 from StrokeSegmentationLib.training_batches import StudyStore, network_array  # noqa: E402
 from StrokeSegmentationLib.training_cases import flipped, save_case  # noqa: E402
 
@@ -55,13 +57,16 @@ def test_networks_that_are_compared_have_about_as_many_parameters():
     assert max(counts.values()) < 1.3 * min(counts.values()), counts
 
 
-@pytest.mark.parametrize(("kind", "slices", "reach"), [("4d", 7, 3), ("3d+time", 7, 3), ("4d", 3, 1), ("3d+time", 1, 0), ("2d+time", 7, 0)])
+@pytest.mark.parametrize(
+    ("kind", "slices", "reach"),
+    [("4d", 7, 3), ("3d+time", 7, 3), ("4d", 3, 1), ("3d+time", 1, 0), ("2d+time", 7, 0), ("4d+maps", 7, 3), ("4d+maps", 1, 0)],
+)
 def test_a_decision_rests_on_the_announced_number_of_slices(kind, slices, reach):
     network = built(kind, slices=slices)
     for module in network.modules():  # normalization over the whole stack is another matter
         if isinstance(module, torch.nn.GroupNorm):
             module.forward = lambda x: x
-    x = curves_batch(slices=11).requires_grad_()
+    x = curves_batch(slices=11, frames=12 + network.maps).requires_grad_()
     network(x)[:, :, 5].sum().backward()  # what the study has in common, as its mean curves, is a constant
     reached = x.grad[0, 0].abs().amax(dim=(1, 2, 3)) > 0
     assert reached.nonzero().ravel().tolist() == list(range(5 - reach, 6 + reach))
@@ -163,13 +168,18 @@ def test_the_heads_of_our_simulator_are_upright_already(small_study):
     assert turned_axes(small_study.geometry) == turned_axes(toy_case(1).geometry) == (False, False)
 
 
-def test_slabs_give_what_the_whole_stack_gives(monkeypatch):
-    case, network = toy_case(1, shape=(11, 32, 32)), built(slices=7)
-    whole = predict(network, case, device="cpu")
-    monkeypatch.setattr(prediction, "LARGEST_WHOLE", 0)
-    slabs = predict(network, case, device="cpu")
-    np.testing.assert_allclose(slabs.probabilities, whole.probabilities, atol=1e-5)
-    assert whole.notes == slabs.notes == ()
+@pytest.mark.parametrize("kind", ["4d", "4d+maps"])
+def test_slabs_give_what_the_whole_stack_gives_and_what_training_computes(kind, monkeypatch):
+    case, network = toy_case(1, shape=(11, 32, 32)), built(kind, slices=7)
+    stack = cut_to_brain(case, True, kind == "4d+maps")
+    with torch.inference_mode():
+        trained = network(torch.from_numpy(network_array(stack))[None]).softmax(dim=1)[0].numpy()
+    inside = stack.tissue > 0
+    for most in (prediction.LARGEST_WHOLE, 0):
+        monkeypatch.setattr(prediction, "LARGEST_WHOLE", most)
+        found = predict(network, case, device="cpu", both_sides=False)
+        np.testing.assert_allclose(stack.box.cut(found.probabilities)[:, inside], trained[:, inside], atol=1e-5)
+        assert found.notes == ()
 
 
 def test_too_little_memory_falls_back_to_slabs_and_says_so():
@@ -204,6 +214,13 @@ def full_gpu(monkeypatch):
     monkeypatch.setattr(prediction, "_mean_probabilities", short_of_memory)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     return tried
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "CUDNN_STATUS_ALLOC_FAILED"]
+)
+def test_a_full_gpu_is_known_by_what_its_libraries_say(words):
+    assert prediction._out_of_memory(RuntimeError(words)) and not prediction._out_of_memory(RuntimeError("CUDNN_STATUS_BAD_PARAM"))
 
 
 def test_a_gpu_without_memory_hands_over_to_slabs_and_then_to_the_processor(full_gpu):
@@ -319,11 +336,45 @@ def test_a_maps_network_without_maps_and_a_gpu_that_is_not_there_are_refused():
 
 
 def test_a_network_of_curves_and_maps_does_without_maps_where_no_artery_was_found():
+    """As training withholds them: neither values nor what they say at the thresholds."""
     case, network = toy_case(1), built("4d+maps")
-    withheld = predict(network, replace(case, maps=np.zeros_like(case.maps)), device="cpu").probabilities
-    without = predict(network, replace(case, maps=case.maps[:0]), device="cpu").probabilities
-    given = predict(network, case, device="cpu").probabilities
-    assert np.allclose(withheld, without, atol=1e-6) and not np.allclose(without, given, atol=1e-3)
+    maps = len(case.maps)
+    withheld = torch.from_numpy(network_array(cut_to_brain(case, True, True)))[None]
+    withheld[:, :, :, -maps:] = 0
+    without = torch.from_numpy(network_array(cut_to_brain(replace(case, maps=case.maps[:0]), True, True), maps))[None]
+    assert not network.given_maps(without[:, :, :, -maps:]).any()
+    torch.testing.assert_close(network(withheld), network(without))
+    given, alone = (predict(network, one, device="cpu").probabilities for one in (case, replace(case, maps=case.maps[:0])))
+    assert not np.allclose(alone, given, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["4d+maps", "maps-unet"])
+def test_maps_say_nothing_outside_tissue(kind):
+    """Zeros there would read as Tmax under and flow under their thresholds."""
+    case, network = toy_case(1), built(kind)
+    stack = cut_to_brain(case, kind == "4d+maps", True)
+    x, seen = torch.from_numpy(network_array(stack))[None], []
+    if kind == "maps-unet":
+        network.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        network(x)
+        rows, columns = stack.tissue.shape[1:]
+        top, left = (-rows % 8) // 2, (-columns % 8) // 2
+        given = seen[0][..., top : top + rows, left : left + columns]
+    else:
+        given = network.given_maps(x[:, :, :, -len(case.maps) :])
+    outside = stack.tissue == 0
+    assert outside.any() and given.shape[1] > len(case.maps)
+    assert not given[0][:, outside].any() and given[0][:, ~outside].any(dim=0).all()
+
+
+def test_maps_say_clearly_on_which_side_of_the_thresholds_a_voxel_lies():
+    tmax_s, rcbf = np.array([0.0, 5.5, 6.0, 7.0, 18.0]), np.array([1.0, 0.45, 0.3, 0.2, 0.0])
+    maps = torch.tensor(np.stack([tmax_s / MAP_SCALES["tmax"], rcbf / MAP_SCALES["rcbf"]]), dtype=torch.float32)[None, :, None, None]
+    near_tmax, far_tmax, near_rcbf, far_rcbf = threshold_evidence(maps)[0, :, 0, 0].numpy()
+    np.testing.assert_allclose(near_tmax, np.tanh((tmax_s - 6.0) / 1.0), atol=1e-5)
+    np.testing.assert_allclose(far_rcbf, np.tanh((rcbf - 0.3) / 0.25), atol=1e-5)
+    assert (np.diff(far_tmax) > 0).all() and (np.diff(near_rcbf) < 0).all()
+    assert evidence_count(2) == evidence_count(5) == 4 and evidence_count(1) == 2 and evidence_count(0) == 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 from toy_strokes import toy_case, toy_cases  # noqa: E402
 
 from CTPerfusionSuiteLib.errors import Canceled, DataRefused, RequestRefused  # noqa: E402
-from StrokeSegmentationLib.augmentation import augment, later, noisier, other_side  # noqa: E402
+from StrokeSegmentationLib import augmentation  # noqa: E402
+from StrokeSegmentationLib.augmentation import augment, later, noisier, other_side, resized  # noqa: E402
 from StrokeSegmentationLib.learner import one_cycle  # noqa: E402
 from StrokeSegmentationLib.losses import focal_tversky, segmentation_loss, weighted_cross_entropy  # noqa: E402
 from StrokeSegmentationLib.networks import reads_curves  # noqa: E402
@@ -144,7 +145,8 @@ def test_missing_a_voxel_costs_more_than_one_too_many():
     assert float(focal_tversky(one_hot(missed, 3).float(), label)) > float(focal_tversky(one_hot(extra, 3).float(), label))
 
 
-def test_maps_beside_the_curves_know_neither_arrival_nor_scale():
+def test_maps_beside_the_curves_know_neither_arrival_nor_scale(monkeypatch):
+    monkeypatch.setattr(augmentation, "SIZE_SPREAD", 0.0)
     store = StudyStore(toy_cases(2), curves=True, maps=True)
     batch = store.batch([0, 1])
     maps, withheld = len(store.stack(0).maps), 0
@@ -156,7 +158,7 @@ def test_maps_beside_the_curves_know_neither_arrival_nor_scale():
                 withheld += 1
                 continue
             shifted = [torch.roll(side, pixels, -1) for side in (old, old.flip(-1)) for pixels in range(-2, 3)]
-            assert any(torch.equal(new[..., 4:-4], other[..., 4:-4]) for other in shifted)
+            assert any(torch.allclose(new[..., 4:-4], other[..., 4:-4], atol=1e-4) for other in shifted)
         assert not torch.equal(varied["x"][:, 0, :, :-maps], batch["x"][:, 0, :, :-maps])
     assert 4 <= withheld <= 22  # about one study in five learns without maps
 
@@ -186,6 +188,42 @@ def test_variants_keep_what_they_must_and_change_what_they_should():
     assert all(torch.equal(one[key], same[key]) for key in one) and not torch.equal(one["x"], other["x"])
     assert all(one[key].shape == batch[key].shape and one[key].dtype == batch[key].dtype for key in batch)
     assert bool((one["x"][:, 0][one["x"][:, 1] == 0] == 0).all())
+
+
+def test_half_of_the_variants_have_another_size_and_all_are_as_noisy_as_the_study(monkeypatch):
+    for name, value in (("MIDDLE_SHIFT", 0), ("SHIFT_FRAMES", 0.0), ("SCALE_SPREAD", 0.0), ("NOISE_SHARE", 0.0)):
+        monkeypatch.setattr(augmentation, name, value)
+    rng = np.random.default_rng(0)
+    tissue = torch.zeros(2, 64, 64, dtype=torch.bool)
+    tissue[:, 12:52, 12:52] = True
+    curves = torch.from_numpy(rng.normal(size=(2, 12, 64, 64)).astype(np.float32)) * tissue[:, None]
+    x = torch.stack([curves, tissue[:, None].expand_as(curves).float()])
+    batch = {"x": x[None], "label": tissue[None].long(), "tissue": tissue[None]}
+    resized_ones = 0
+    for seed in range(40):
+        found = augment(batch, np.random.default_rng(seed))
+        values, there = found["x"][0]
+        resized_ones += int(found["label"].sum()) != int(tissue.sum())
+        assert float(values[there > 0].std()) == pytest.approx(1.0, abs=0.2), seed
+    assert 10 <= resized_ones <= 30
+
+
+@pytest.mark.parametrize("curves", [True, False])
+def test_a_resized_head_is_longer_and_wider_by_its_factors_in_curves_maps_and_labels(curves):
+    label = torch.zeros(2, 40, 30, dtype=torch.int64)
+    label[:, 10:30, 10:20] = 1
+    tissue = label > 0
+    values = tissue[:, None].float().expand(-1, 3, -1, -1)
+    x = torch.stack([2.0 * values, values]) if curves else 2.0 * values.transpose(0, 1)
+    found = resized({"x": x, "label": label, "tissue": tissue}, 1.3, 0.8)
+    rows, columns = (found["label"][0].any(dim=axis).nonzero() for axis in (1, 0))
+    assert (int(rows[0]), int(rows[-1]) + 1) == (7, 33) and (int(columns[0]), int(columns[-1]) + 1) == (11, 19)
+    assert torch.equal(found["tissue"], found["label"] > 0)
+    shown = found["x"][0][:, 0] if curves else found["x"][0]
+    assert torch.allclose(shown[found["tissue"]], torch.tensor(2.0), atol=1e-5), "what is no tissue does not fade the rim"
+    assert not shown[~found["tissue"]].any()
+    if curves:
+        assert torch.equal(found["x"][1][:, 0] > 0, found["tissue"])
 
 
 def test_a_shift_in_time_moves_the_bolus_by_that_much():

@@ -50,7 +50,7 @@ def test_without_validation_studies_nothing_is_claimed_of_them(command, tmp_path
     told = capsys.readouterr()
     assert "nan" not in told.out + told.err and "no validation studies" in told.out and f"{done['parameters']:,} parameters" in told.out
     card = read_model(tmp_path / "run" / "model" / "my-stroke-model").card
-    assert "validation studies, so the weights are the average at the end" in card and "did best" not in card and "nan" not in card
+    assert "validation studies, so the weights are the average at the end" in card and "lowest loss" not in card and "nan" not in card
 
 
 def test_the_card_reads_as_it_is_meant(command, tmp_path):

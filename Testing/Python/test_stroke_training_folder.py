@@ -134,7 +134,7 @@ def test_the_model_describes_the_studies_of_its_run_whatever_has_come_since(stud
     said = model.description
     assert said["training"]["studies"] == 2 and said["training"]["validation_studies"] == 1 and said["training"]["device"] == "CPU"
     assert said["training_range"]["noise_hu"] == [8.0, 9.0] and model.card.count("\n2 studies: ") == 1
-    assert "did best on 1 validation study." in model.card
+    assert "had the lowest loss on 1 validation study." in model.card
     (tmp_path / "grown" / "train_1.npz").unlink()
     with pytest.raises(RequestRefused, match="train_1"):
         studies_of_run(result.facts, tmp_path / "grown")
