@@ -1,6 +1,7 @@
 """Pack a trained stroke network as a model folder, with what it and its rivals score on studies none of them saw.
 
-The recommendation follows from the scores: the network only where it beats the threshold maps by the margin asked for.
+The recommendation follows from the scores: the network only where it beats the threshold maps by the margin asked for, also under the
+shifted simulator.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from StrokeSegmentationLib.checkpoints import load_weights
 from StrokeSegmentationLib.evaluation import Evaluation, Predictor, comparison_table, evaluate, stroke_free_table
 from StrokeSegmentationLib.evaluation_tables import evaluation_markdown, tables_of, write_evaluation
 from StrokeSegmentationLib.lesion_labels import LabelRule, label_from_probabilities
+from StrokeSegmentationLib.mjnet import MJNet
 from StrokeSegmentationLib.model_bundle import StrokeModel
 from StrokeSegmentationLib.network_ranking import ranking_table
 from StrokeSegmentationLib.networks import build_network, parameter_count
@@ -32,9 +34,9 @@ from StrokeSegmentationLib.training_config import read_config
 MARGINS = {"5 HU": 0.15, "12 HU": 0.30, "20 HU": 0.30}
 """By how much 1 - Dice has to be lower than that of the threshold maps, penumbra and core of large-vessel occlusions."""
 MARGIN_BANDS = {"test": ("5 HU", "12 HU", "20 HU"), "shifted": ("5 HU", "12 HU")}
-"""Bands that each split was simulated in."""
+"""Bands of each split in which a margin is asked for."""
 MOST_FALSE_ML, MOST_WITH_ANY = 5.0, 0.10
-ALONE = ", curves alone"
+WITHOUT_MAPS = ", curves alone"
 """Added to the name of a network that is given no maps, as where no artery is found."""
 LEAST_STUDIES = 30
 """Of strokes of a large vessel; fewer say nothing."""
@@ -63,14 +65,18 @@ def rule_for(network, data: Path) -> LabelRule:
 
 
 def scores(
-    results: dict[str, TrainingResult | StrokeModel], rules: dict[str, LabelRule], data: Path, split: str, alone: str | None = None
+    results: dict[str, TrainingResult | StrokeModel], rules: dict[str, LabelRule], data: Path, split: str, chosen: str
 ) -> Evaluation:
-    """Networks and the threshold maps on the studies of a split; the network named `alone` a second time without any maps."""
-    predictors = {name: predictor(result.network) for name, result in results.items()}
-    if alone:
-        predictors[alone + ALONE] = predictor(results[alone].network, with_maps=False)
-        rules = {**rules, alone + ALONE: rules[alone]}
-    return evaluate(list_cases(data, split), predictors, rules)
+    """Networks and the threshold maps on the studies of a split.
+
+    The chosen network is scored a second time without any maps, where it can do without; either way it takes no place among the others.
+    """
+    predictors, without_maps = {name: predictor(result.network) for name, result in results.items()}, chosen + WITHOUT_MAPS
+    network = results[chosen].network
+    if isinstance(network, MJNet) and network.maps:
+        predictors[without_maps] = predictor(network, with_maps=False)
+        rules = {**rules, without_maps: rules[chosen]}
+    return replace(evaluate(list_cases(data, split), predictors, rules), unranked=(chosen, without_maps) if len(results) > 1 else ())
 
 
 def predictor(network, with_maps: bool = True) -> Predictor:
@@ -127,7 +133,7 @@ def main() -> None:
     parser.add_argument("--chosen", required=True, help="the run to pack")
     parser.add_argument("--rivals", default="", help="further runs to score, separated by commas")
     parser.add_argument("--out", type=Path, required=True, help="model folder; its last part is the model's name")
-    parser.add_argument("--minutes-each", default="", help="said in the card of the rivals' budget")
+    parser.add_argument("--minutes-each", default="", help="said in the card of the budget of the networks that are ranked")
     parser.add_argument("--data-license", type=Path, help="text file: on what conditions anatomies and lesions were published")
     parser.add_argument("--version", default="0.1.0", help="of the model")
     options = parser.parse_args()
@@ -135,32 +141,28 @@ def main() -> None:
         parser.error(f"the run '{options.chosen}' has no {RUN} that names the studies it learned from")
     results = {name: trained_network(options.runs / name) for name in [options.chosen, *filter(None, options.rivals.split(","))]}
     rules = {name: rule_for(result.network, options.data) for name, result in results.items()}
-    alone = options.chosen if read_config(options.runs / options.chosen / CONFIG).kind == "4d+maps" else None
-    evaluations = {split: scores(results, rules, options.data, split, alone) for split in ("test", "shifted")}
+    evaluations = {split: scores(results, rules, options.data, split, options.chosen) for split in MARGIN_BANDS}
     pack(options, results[options.chosen], rules[options.chosen], evaluations)
 
 
 def seen_before(facts: RunFacts, data: Path) -> str:
-    """Which anatomies and lesions of the studies it is tested on a network has learned from, in words."""
-    learned = [about_case(data / f"{name}.npz") for name in facts.train]
+    """What heads a network is tested on, and whether it has learned from their anatomies and lesions, in words."""
+    known = [about_case(data / f"{name}.npz") for name in (*facts.train, *facts.val)]
     tested = [about_case(path) for split in MARGIN_BANDS for path in list_cases(data, split)]
+    said = [f"Test heads are made of {', '.join(sorted({about['anatomy'] for about in tested}))}."]
     for what, plural in (("anatomy", "anatomies"), ("lesion", "lesions")):
-        both = {about[what] for about in learned} & {about[what] for about in tested} - {""}
-        if both:
-            return f"Studies it is tested on share {plural} with the training: {', '.join(sorted(both))}."
-    return "No study shows a lesion or an anatomy of the training."
+        both = {about[what] for about in known} & {about[what] for about in tested} - {""}
+        said += [f"Studies it is tested on share {plural} with the training or the validation: {', '.join(sorted(both))}."] if both else []
+    return " ".join(said if len(said) > 1 else [*said, "None of their anatomies and lesions was used for training or validation."])
 
 
 def page_of(evaluation: Evaluation, name: str, title: str) -> str:
     """The tables of one network and the maps, and how its rivals of equal budget rank; a level below the card's own headings."""
-    own = tuple(network for network in (name, name + ALONE) if network in evaluation.networks)
+    own = tuple(network for network in (name, name + WITHOUT_MAPS) if network in evaluation.networks)
     rows = [row for row in evaluation.rows if row["method"] in (*own, *evaluation.baselines)]
     calibration = {key: counts for key, counts in evaluation.calibration.items() if key[0] in own}
     tables = tables_of(Evaluation(rows, calibration, own, evaluation.baselines))
-    rivals = tuple(network for network in evaluation.networks if network not in own)
-    if rivals:
-        tables["ranking"] = ranking_table(Evaluation([row for row in evaluation.rows if row["method"] in rivals], {}, rivals))
-    page = evaluation_markdown(tables, title)
+    page = evaluation_markdown({**tables, "ranking": ranking_table(evaluation)}, title)
     return "#" + page.replace("\n#", "\n##")
 
 
@@ -177,12 +179,15 @@ def pack(options: argparse.Namespace, result: TrainingResult, rule: LabelRule, e
         lines.append(f"![{row['case']}](failure{number}.png)\n")
     words = "recommended" if advice == "network" else "not recommended over the threshold maps, which the panel recommends"
     budget = f"The networks that are ranked had equal budgets of {options.minutes_each}." if options.minutes_each else ""
+    without_maps, second = options.chosen + WITHOUT_MAPS, ""
+    if without_maps in evaluations["test"].networks:
+        second = f", '{without_maps}' the same without any maps, as where no artery is found"
     card = "\n".join([
         "## What was measured",
-        f"'{options.chosen}' is this model, '{options.chosen}{ALONE}' the same without any maps, as where no artery is found; 'maps' are "
-        "the threshold maps of CT Perfusion Maps with their default filter (5 mm), 'maps, 3.5 mm' and so on with other widths, on the same "
-        "studies and the same tissue; in each noise band the model is held against the best of them. "
-        f"{seen_before(result.facts, options.data)} {budget} By these figures this model is {words}.",
+        f"'{options.chosen}' is this model{second}; 'maps' are the threshold maps of CT Perfusion Maps with their default filter (5 mm), "
+        "'maps, 3.5 mm' and so on with other widths (wider ones from 6.5 HU of noise on), on the same studies and the same tissue; in each "
+        "noise band the model is held against the best of them. Where the narrowest or the widest is the best, another might be better "
+        f"still. {seen_before(result.facts, options.data)} {budget} By these figures this model is {words}.",
         *pages,
         "## Where it fails",
         "The test studies with the least overlap" + (

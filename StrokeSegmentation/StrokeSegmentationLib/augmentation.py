@@ -48,8 +48,8 @@ def augment(batch: dict[str, torch.Tensor], rng: np.random.Generator, maps: int 
         if rng.random() < 0.5:
             one = other_side(one)
         one = moved_sideways(one, int(rng.integers(-MIDDLE_SHIFT, MIDDLE_SHIFT + 1)))
-        averaged = rng.random() < 0.5
-        if averaged:
+        other_size = rng.random() < 0.5
+        if other_size:
             one = resized(one, *(float(factor) for factor in np.exp(rng.normal(0, SIZE_SPREAD, 2))))
         if one["x"].ndim == 5:
             x, beside = one["x"], one["x"][:, :, one["x"].shape[2] - maps :]
@@ -57,9 +57,9 @@ def augment(batch: dict[str, torch.Tensor], rng: np.random.Generator, maps: int 
             if rng.random() < 0.5:
                 x = later(x, float(rng.uniform(-SHIFT_FRAMES, SHIFT_FRAMES)))
             curves = x[0] * float(np.exp(rng.normal(0, SCALE_SPREAD)))
-            more = float(rng.uniform(0, NOISE_SHARE)) if rng.random() < 0.3 else 0.0
-            if averaged or more:
-                curves = noisier(curves, x[1], max(LOST_NOISE * averaged, more), rng)
+            added = float(rng.uniform(0, NOISE_SHARE)) if rng.random() < 0.3 else 0.0
+            if other_size or added:
+                curves = noisier(curves, x[1], LOST_NOISE if other_size else added, rng)
             if maps and rng.random() < FORGOTTEN_SHARE:
                 beside = torch.zeros_like(beside)
             one["x"] = torch.cat([torch.stack([curves, x[1]]), beside], dim=2)

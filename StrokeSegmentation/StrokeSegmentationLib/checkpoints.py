@@ -63,7 +63,10 @@ def put_weights(network: torch.nn.Module, state: dict, what: str) -> None:
     if not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise DataRefused(f"{what} holds something else than weights; get the file again from its author")
     if set(state) != set(wanted) or any(state[name].shape != wanted[name].shape for name in wanted):
-        raise DataRefused(f"{what} holds the weights of another network than its description says; get the file again from its author")
+        raise DataRefused(
+            f"{what} holds the weights of another network than its description says, or of an earlier version; train it again or get it "
+            "from its author"
+        )
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise DataRefused(f"{what} holds weights that are not finite; train it again or get the file again from its author")
     network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()})

@@ -39,12 +39,15 @@ class Evaluation:
         Regions "hypoperfusion" and "core", over the tissue of all studies of a group in a split.
     networks, baselines : tuple of str
         Names of the methods.
+    unranked : tuple of str
+        Networks that had another budget than the others and so take no place among them.
     """
 
     rows: list[dict]
     calibration: dict[tuple[str, str, str, str], Reliability] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
+    unranked: tuple[str, ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -126,7 +129,7 @@ def bootstrap(
     """Value and 95 % interval of a statistic of rows, resampling whole clusters with replacement.
 
     The interval lies between percentiles that are further out the fewer clusters there are, as Student's t is against the normal
-    distribution: the plain 2.5 and 97.5 percent would hold the truth in five of six cases only, where clusters are five.
+    distribution: from five clusters the plain 2.5 and 97.5 percent would hold the truth in five of six cases only, these in nine of ten.
 
     Reference: the expanded percentile interval of Hesterberg TC, Am Stat 2015;69:371-386.
 
@@ -177,7 +180,8 @@ def summary_table(evaluation: Evaluation, resamplings: int = RESAMPLINGS) -> lis
         for band in [*bands, "all"] if len(bands) > 1 else bands:
             for method in evaluation.methods:
                 rows = [row for row in own if row["method"] == method and band in ("all", row["band"])]
-                if rows:
+                # Filters that only noisier studies were given cannot stand beside the others over all.
+                if rows and (band != "all" or {row["band"] for row in rows} == set(bands)):
                     head = {"split": split, "group": group, "band": band, "method": method, "studies": len(rows)}
                     table.append({**head, **_summary(rows, resamplings)})
     return table
@@ -209,7 +213,7 @@ def best_baseline(evaluation: Evaluation, rows: list[dict], part: str) -> str:
 def comparison_table(
     evaluation: Evaluation, parts: tuple[str, ...] = ("penumbra", "core"), resamplings: int = RESAMPLINGS
 ) -> list[dict]:
-    """Networks against the better baseline of each noise band, paired on the same studies.
+    """Networks against the best baseline of each noise band, paired on the same studies.
 
     ``reduction`` is 1 - mean(1 - Dice of the network) / mean(1 - Dice of the baseline), with a 95 % interval; studies without the region
     in truth and in either label are left out.

@@ -193,8 +193,8 @@ def mean_dice(row: dict) -> float:
 def score(row: dict) -> float:
     """What the best weights are chosen by: minus the validation loss.
 
-    Dice would be that of the likeliest class, and the loss makes lesions likelier than they are on purpose: where probabilities are cut is
-    chosen later (`rule_choice`), so early weights with a lucky cut would win over better ones.
+    Dice would be that of the likeliest class, but where probabilities are cut is chosen later (`rule_choice`): early weights with a lucky
+    cut would win over better ones.
     """
     return -row["validation_loss"]
 

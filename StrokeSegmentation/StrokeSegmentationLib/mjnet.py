@@ -11,6 +11,8 @@ that idea.  What differs, and why:
 - time is collapsed at half the matrix, where noise is half as high; linear functions of the full curves enter at every scale
   (`curve_summaries`), with those of the mirrored half beside them: ischemia is a difference between the sides; and beside the
   curves stand responses from which the shape of the study's bolus is taken out, linearly;
+- perfusion maps, where they are given, enter where the linear functions do, with what they say at the thresholds and what two layers
+  of their own make of both;
 - all slices of a stack are predicted at once, whatever their number; there is no batch normalization, so Monte-Carlo dropout needs
   no second set of statistics.
 
@@ -82,7 +84,8 @@ class MJNet(nn.Module):
         summaries = max(width * 3 // 4, 6)
         self.summaries = CurveSummaries(frames, summaries)
         given = maps + evidence_count(maps)
-        self.read_maps = _Double(given + 1, width // 2, tuple(_depths(min(deep, 2))[:2])) if maps else None
+        near = 0 if slices_meet == "never" else min(deep, 2)
+        self.read_maps = _Double(given + 1, width // 2, tuple(_depths(near)[:2])) if maps else None
         summaries += given + width // 2 if maps else 0
 
         left, channels, blocks = frames, 5, []

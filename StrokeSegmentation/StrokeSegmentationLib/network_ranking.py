@@ -16,9 +16,8 @@ def ranking_table(
     table = []
     for split in dict.fromkeys(row["split"] for row in evaluation.rows):
         for part in parts:
-            scores = {
-                name: {row["case"]: row for row in evaluation.some(split=split, group=group, method=name)} for name in evaluation.networks
-            }
+            names = [name for name in evaluation.networks if name not in evaluation.unranked]
+            scores = {name: {row["case"]: row for row in evaluation.some(split=split, group=group, method=name)} for name in names}
             means = {name: mean_of(_dices(rows.values(), part)) for name, rows in scores.items() if rows}
             order = sorted(means, key=lambda name: -np.nan_to_num(means[name], nan=-1.0))
             for place, name in enumerate(order, start=1):

@@ -12,7 +12,7 @@ from .study_input import MAP_SCALES
 KINDS = ("4d", "4d-attention", "3d+time", "2d+time", "maps-unet", "4d+maps")
 """From the one whose slices, frames and planes meet in one kernel to the one that sees no curves; and the one that is given both."""
 MAPS = len(MAP_SCALES)
-"""Channels of the maps U-Net."""
+"""Perfusion maps that a network which reads maps is given."""
 FRAMES = len(GRID_S)
 """Of the time grid."""
 

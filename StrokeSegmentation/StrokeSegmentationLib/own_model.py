@@ -14,7 +14,7 @@ from .training_cases import about_case, load_case
 from .training_config import TrainingConfig
 from .training_range import measured_range
 
-SIMULATED_SOURCE = "simulated brain CT perfusion studies (physics simulation; no patient was involved)"
+SIMULATED_SOURCE = "simulated brain CT perfusion studies (physics simulation in published head and lesion shapes, no scan of a patient)"
 PATIENT_SOURCE = "labeled perfusion studies given by the user"
 
 
@@ -94,8 +94,8 @@ def _card(
         "## How",
         f"Network {config.kind}, width {config.width}, {result.parameters:,} parameters; {result.steps} steps in {result.minutes:.0f} "
         f"minutes on {result.facts.device}; loss {config.loss}; {_choice(len(result.facts.val))}",
-        *([_READS_MAPS] if reads_maps(config.kind) else []),
         "" if not np.isfinite(result.score) else f"Mean Dice of penumbra and core on these: {result.score:.3f}.",
+        *([_READS_MAPS + _WITHOUT_MAPS[reads_curves(config.kind)]] if reads_maps(config.kind) else []),
         f"A voxel is hypoperfused from a probability of {rule.deficit:.2f} on, and core where core makes up {rule.core:.2f} of that"
         + ("." if rule == STANDARD_RULE else ", which did best on the validation studies."),
         "",
@@ -110,8 +110,9 @@ def _card(
 
 _READS_MAPS = (
     f"It is given the maps of CT Perfusion Maps ({', '.join(MAP_SCALES)}) and how far Tmax and rCBF lie beyond their thresholds; where no "
-    "artery is found, and so no maps can be made, a network that reads curves too works on the curves alone."
+    "artery is found, and so no maps can be made, "
 )
+_WITHOUT_MAPS = {True: "it works on the curves alone.", False: "it gives no result."}
 
 
 def _choice(validations: int) -> str:

@@ -1,7 +1,7 @@
 """Which rule turns a network's probabilities into a label: the one that does best on the studies its weights were chosen on.
 
-A loss that weighs the core more, or a missed voxel more than one too many, makes probabilities of the core too high on purpose; cut at
-one half they give cores that are too large.  Where to cut instead is measured on the validation studies, never on test studies.
+A loss that weighs the core more, or a missed voxel more than one too many, shifts probabilities; cut at one half they give lesions that
+are too large or too small.  Where to cut instead is measured on the validation studies, never on test studies.
 """
 
 from collections.abc import Callable, Iterable

@@ -16,7 +16,7 @@ from PerfusionMapsLib.perfusion_options import EngineOptions
 from PerfusionMapsLib.pipeline import analyze_prepared, prepare
 
 from .lesion_labels import label_of, threshold_label
-from .study_input import network_input, with_result
+from .study_input import NO_REFERENCE, network_input, with_result
 from .study_plan_file import begin_or_go_on, document_of_plan
 from .study_sources import BUILT_IN_SOURCES, StudySources
 from .training_cases import SPLITS, StudyCase, case_of, save_case
@@ -80,7 +80,7 @@ def share_of_plan(plan: dict[str, StudyPlan], share: float) -> dict[str, StudyPl
 
 
 def filters_at(noise_hu: float) -> tuple[float, ...]:
-    """Widths (mm) that threshold maps are made with beside the default, so that the best at this noise lies between others."""
+    """Widths (mm) that threshold maps are made with beside the default: wider ones too where there is more noise."""
     return FILTERS_MM + WIDE_FILTERS_MM if noise_hu >= WIDE_FROM_HU else FILTERS_MM
 
 
@@ -111,6 +111,8 @@ def case_of_series(series: TimeSeries, study: BrainStudy, about: dict, all_filte
         baselines[f"{BASELINE}, {width:g} mm"] = threshold_label(analyze_prepared(prepared, other), found.blocks)
     label = label_of(study.mask("hypoperfusion"), study.mask("core"), found.blocks)
     found = with_result(found, result)
+    if found.maps is None:
+        raise DataRefused(NO_REFERENCE)
     return case_of(found, label, about, baselines)
 
 

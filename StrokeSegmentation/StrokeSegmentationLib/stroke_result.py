@@ -17,7 +17,7 @@ from .lesion_labels import label_from_probabilities, label_of_maps, volumes_ml
 from .lesion_scores import REGIONS, dice, region
 from .recommendation import origin
 from .stroke_folder import SCHEMA
-from .study_input import network_input, with_result
+from .study_input import NO_REFERENCE, network_input, with_result
 from .training_cases import CORE, PENUMBRA
 from .training_range import outside_training
 
@@ -118,10 +118,9 @@ def segment_stroke(
     if model.reads_maps and maps is not None:
         found = with_result(found, maps)
         if found.maps is None:
-            reason = "There is too little normally perfused tissue to relate flow and volume to"
             if model.needs_maps:
-                raise DataRefused(f"{reason}, and this network reads nothing but relative maps; choose another model.")
-            notes.append(("maps_refused", f"{reason}, so the network read the curves alone."))
+                raise DataRefused(f"{NO_REFERENCE} This network reads nothing but relative maps; choose another model.")
+            notes.append(("maps_refused", f"{NO_REFERENCE} The network read the curves alone."))
     predicted = predict(model.network, found, passes, device, steps("network", "Segmenting"))
     fine = found.to_analysis_grid(predicted.probabilities)
     tissue = masks["tissue_mask"] > 0

@@ -22,6 +22,8 @@ from .voxel_blocks import VoxelBlocks
 MAP_SCALES = {"tmax": 6.0, "rcbf": 1.0, "rcbv": 1.0, "mtt": 8.0, "delay": 6.0}
 """Maps in the order of their channels, each divided by a fixed number (seconds; ratios as they are) so that disease lies about 1."""
 LARGEST_MAP_VALUE = 3.0
+NO_REFERENCE = "There is too little normally perfused tissue to relate flow and volume to."
+"""Why a study with an artery may have no relative maps."""
 
 
 @dataclass(frozen=True, eq=False)

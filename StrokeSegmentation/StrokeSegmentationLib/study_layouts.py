@@ -27,7 +27,7 @@ from PerfusionMapsLib.lesions import large_clusters
 from PerfusionMapsLib.pipeline import analyze_prepared, prepare
 
 from .lesion_labels import label_from_masks, label_of, threshold_label
-from .study_input import network_input, with_result
+from .study_input import NO_REFERENCE, network_input, with_result
 from .study_sources import split_of_name
 from .training_cases import CORE, GROUPS, StudyCase, case_of, save_case
 
@@ -226,6 +226,8 @@ def case_of_files(files: StudyFiles, step_s: float | None = None, group: str | N
         about["maps_refused"] = str(refusal)
     else:
         found, baseline = with_result(found, result), {"maps": threshold_label(result, found.blocks)}
+        if found.maps is None:
+            about["maps_refused"] = NO_REFERENCE
     return case_of(found, label, about, baseline)
 
 

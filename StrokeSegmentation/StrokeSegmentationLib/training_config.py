@@ -40,7 +40,7 @@ class TrainingConfig:
     validations : int
         How often the validation studies are predicted, evenly over the run.
     patience : int
-        Validations without a better result after which training stops; 0: never.
+        Validations without a lower loss after which training stops; 0: never.
     augment : bool
     seed : int
     threads : int

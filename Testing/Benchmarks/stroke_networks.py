@@ -1,7 +1,8 @@
 """Networks of equal width at equal budget, the shipped one and the threshold maps, on simulated studies.
 
-No network saw the test studies' heads and lesions where files of them are given (`--anatomy`, `--test_anatomy`, `--lesions`); without,
-the built-in ones serve for all, and the benchmark says so.  Studies are made once (`ctperfusion stroke studies`) and runs are resumed, so
+No network trained here saw the test studies' heads and lesions where files of them are given (`--anatomy`, `--test_anatomy`, `--lesions`),
+nor did the shipped one where they are those it was made with; without files the built-in ones serve for all, and the benchmark says so.
+Studies are made once (`ctperfusion stroke studies`) and runs are resumed, so
 the benchmark can be stopped at any time.
 """
 
@@ -63,7 +64,7 @@ def main() -> None:
     shipped = read_bundle(model_folder())
     rules = {kind: rule_for(result.network, options.data) for kind, result in networks.items()} | {"shipped": shipped.rule}
     for split in ("test", "shifted"):
-        evaluation = scores({**networks, "shipped": shipped}, rules, options.data, split, alone="shipped" if shipped.reads_maps else None)
+        evaluation = scores({**networks, "shipped": shipped}, rules, options.data, split, "shipped")
         write_evaluation(options.runs / split, evaluation, f"Networks and threshold maps, {split} studies")
         print(evaluation_markdown(tables_of(evaluation), f"Networks and threshold maps, {split} studies"), flush=True)
 

@@ -215,17 +215,24 @@ def test_a_study_stored_from_back_to_front_and_from_head_to_foot_is_the_same_to_
     assert first.curves.shape == second.curves.shape and np.abs(first.curves - second.curves).mean() < 0.02
 
 
-def test_a_study_without_an_artery_is_said_to_be_without_maps(tmp_path, source, small_study, monkeypatch):
+@pytest.mark.parametrize(("missing", "words"), [("artery", "No artery"), ("normal tissue", "normally perfused")])
+def test_a_study_without_an_artery_or_normal_tissue_is_said_to_be_without_maps(missing, words, tmp_path, source, small_study, monkeypatch):
     from StrokeSegmentationLib import study_layouts
+
+    analyze = study_layouts.analyze_prepared
 
     def refuse(*_):
         raise DataRefused("No artery was found.")
 
-    monkeypatch.setattr(study_layouts, "analyze_prepared", refuse)
+    def without_reference(*given):
+        result = analyze(*given)
+        return replace(result, maps={**result.maps, "rcbf": 0.0 * result.maps["rcbf"], "rcbv": 0.0 * result.maps["rcbv"]})
+
+    monkeypatch.setattr(study_layouts, "analyze_prepared", refuse if missing == "artery" else without_reference)
     plain_case(tmp_path / "in", source, small_study, "p7")
     said: list[str] = []
     assert write_patient_cases(tmp_path / "in", tmp_path / "out", threads=1, say=said.append) == 1
-    assert len(said) == 1 and said[0].startswith("p7: ") and "without maps" in said[0] and "No artery" in said[0]
+    assert len(said) == 1 and said[0].startswith("p7: ") and "without maps" in said[0] and words in said[0]
 
 
 def test_files_side_by_side_and_masks_instead_of_a_label_will_do(tmp_path, source, small_study):

@@ -25,7 +25,7 @@ def test_the_model_is_what_was_packed_and_small(model):
 
 def test_its_card_tells_what_it_was_trained_on_how_it_compares_where_it_fails_and_what_must_not_be_claimed(model):
     metadata = json.loads((model.folder / METADATA).read_text(encoding="utf-8"))
-    assert "simulation" in metadata["intended_use"] and "no patient was involved" in metadata["data_source"]
+    assert "simulation" in metadata["intended_use"] and "no scan of a patient" in metadata["data_source"]
     for heading in ("What it was trained on", "Against the threshold maps", "Studies without stroke", "shifted simulator", "Where it fails",
                     "What must not be claimed"):
         assert heading in model.card, heading

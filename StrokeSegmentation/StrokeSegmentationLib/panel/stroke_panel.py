@@ -6,10 +6,9 @@ from CTPerfusionSuiteLib.panel.analysis_panel import AnalysisPanel, Sentences
 from CTPerfusionSuiteLib.panel.folder_loading import FolderLoading
 from CTPerfusionSuiteLib.panel.inputs_section import InputsSection
 from CTPerfusionSuiteLib.panel.result_opening import ResultOpening
-from CTPerfusionSuiteLib.panel.section import Section
 
-from ..recommendation import origin, short_origin
 from .model_section import ModelSection
+from .origin_notice import OriginNotice
 from .results_section import ResultsSection
 from .stroke_analysis import STROKE
 from .torch_section import TorchSection
@@ -30,18 +29,3 @@ def _sections(panel):
     panel.models, panel.results = ModelSection(panel, ui), ResultsSection(panel, ui)
     first = [section(panel, ui) for section in (TorchSection, InputsSection, FolderLoading)]
     return [*first, panel.models, panel.results, OriginNotice(panel, ui), ResultOpening(panel, ui, ui.openingLabel)]
-
-
-class OriginNotice(Section):
-    """The line above all: what the chosen network learned from, and what that of the shown result did where it is another."""
-
-    def update(self):
-        result = self._panel.results.metrics
-        chosen = self._panel.models.description or result or {}
-        shown = result or chosen
-        self._ui.noticeLabel.text = _both(f"{short_origin(chosen)}.", f"{short_origin(shown)}.")
-        self._ui.noticeLabel.toolTip = _both(origin(chosen), origin(shown))
-
-
-def _both(chosen, shown):
-    return chosen if chosen == shown else _("Chosen model: {chosen} Shown result: {shown}").format(chosen=chosen, shown=shown)
