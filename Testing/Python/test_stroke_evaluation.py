@@ -74,6 +74,18 @@ def test_an_interval_from_five_anatomies_holds_the_truth_in_nine_of_ten_cases():
     assert expanded_tail(5) < 0.002 and expanded_tail(400) == pytest.approx(0.025, rel=0.03)
 
 
+def test_a_network_of_another_budget_takes_no_place_and_a_filter_of_some_bands_no_mean_over_all():
+    dices = {"long": 0.9, "a": 0.8, "b": 0.7, "maps, 12 mm": 0.6}
+    rows = [
+        row(f"{band}{n}", name, dice, head=f"h{n}", band=band) for band in ("5 HU", "20 HU") for n in range(4)
+        for name, dice in dices.items() if (name, band) != ("maps, 12 mm", "5 HU")
+    ]
+    evaluation = Evaluation(rows, {}, ("long", "a", "b"), ("maps, 12 mm",), unranked=("long",))
+    assert [line["network"] for line in ranking_table(evaluation, ("penumbra",))] == ["a", "b"]
+    summary = [(line["band"], line["method"]) for line in summary_table(evaluation, resamplings=10)]
+    assert ("all", "long") in summary and ("20 HU", "maps, 12 mm") in summary and ("all", "maps, 12 mm") not in summary
+
+
 def test_with_five_anatomies_whole_anatomies_are_drawn_and_with_four_heads():
     many = [row(str(n), "4d", 0.5, head=f"h{n}", anatomy=f"a{n % 5}") for n in range(10)]
     assert clusters(many) == [f"a{n % 5}" for n in range(10)]
