@@ -121,51 +121,37 @@ def test_too_few_frames_are_refused_as_by_the_maps(small_study, model, tmp_path,
     assert "6 time points" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("missing", "words"), [("artery", "No artery"), ("normal tissue", "too little normally perfused tissue")])
 @pytest.mark.parametrize("kind", ["4d+maps", "maps-unet"])
-def test_where_no_artery_is_found_curves_are_read_alone_and_a_network_of_maps_gives_up(kind, small_study, monkeypatch):
-    from CTPerfusionSuiteLib.errors import DataRefused
-    from StrokeSegmentationLib import stroke_result
-    from StrokeSegmentationLib.model_bundle import StrokeModel
-
-    def refuse(*_):
-        raise DataRefused("No artery was found.")
-
-    monkeypatch.setattr(stroke_result, "analyze_prepared", refuse)
-    model = StrokeModel(build_network(kind, 4, 3).eval(), kind, "tiny", "1", "", {})
-    if kind == "maps-unet":
-        with pytest.raises(DataRefused, match="No artery"):
-            stroke_result.segment_stroke(small_study.series, model, device="cpu")
-        return
-    metrics = stroke_result.segment_stroke(small_study.series, model, device="cpu").metrics
-    told = next(flag for flag in metrics["qc"] if flag["code"] == "maps_refused")
-    assert told["severity"] == "warning" and "curves alone" in told["message"] and "No artery" in told["message"]
-    assert metrics["threshold_maps"] is None and metrics["volumes_ml"]["hypoperfusion"] is not None
-
-
-@pytest.mark.parametrize("kind", ["4d+maps", "maps-unet"])
-def test_where_no_tissue_is_normal_a_flow_of_zero_is_not_read_as_core(kind, small_study, monkeypatch):
-    """Relative maps are 0 everywhere then."""
+def test_where_no_artery_or_normal_tissue_is_found_curves_are_read_alone_and_a_network_of_maps_gives_up(
+    kind, missing, words, small_study, monkeypatch
+):
+    """Without normal tissue relative maps are 0 everywhere, which would read as core."""
     from CTPerfusionSuiteLib.errors import DataRefused
     from StrokeSegmentationLib import prediction, stroke_result
     from StrokeSegmentationLib.model_bundle import StrokeModel
 
-    analyze, predict = stroke_result.analyze_prepared, prediction.predict
+    analyze, predict, seen = stroke_result.analyze_prepared, prediction.predict, []
 
-    def without_reference(*words):
-        result = analyze(*words)
+    def refuse(*_):
+        raise DataRefused("No artery was found.")
+
+    def without_reference(*given):
+        result = analyze(*given)
         return replace(result, maps={**result.maps, "rcbf": 0.0 * result.maps["rcbf"], "rcbv": 0.0 * result.maps["rcbv"]})
 
-    seen = []
-    monkeypatch.setattr(stroke_result, "analyze_prepared", without_reference)
+    monkeypatch.setattr(stroke_result, "analyze_prepared", refuse if missing == "artery" else without_reference)
     monkeypatch.setattr(prediction, "predict", lambda network, study, *rest, **_: seen.append(study.maps) or predict(network, study))
     model = StrokeModel(build_network(kind, 4, 3).eval(), kind, "tiny", "1", "", {})
     if kind == "maps-unet":
-        with pytest.raises(DataRefused, match="too little normally perfused tissue"):
+        with pytest.raises(DataRefused, match=words):
             stroke_result.segment_stroke(small_study.series, model, device="cpu")
         return
     metrics = stroke_result.segment_stroke(small_study.series, model, device="cpu").metrics
-    assert seen == [None] and metrics["threshold_maps"] is not None
-    assert "normally perfused" in next(flag for flag in metrics["qc"] if flag["code"] == "maps_refused")["message"]
+    told = next(flag for flag in metrics["qc"] if flag["code"] == "maps_refused")
+    assert told["severity"] == "warning" and "curves alone" in told["message"] and words in told["message"]
+    assert seen == [None] and metrics["volumes_ml"]["hypoperfusion"] is not None
+    assert (metrics["threshold_maps"] is None) == (missing == "artery")
 
 
 def test_without_torch_the_command_says_what_to_install(small_dicom, model, tmp_path, capsys, monkeypatch):
